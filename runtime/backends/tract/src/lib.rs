@@ -1,0 +1,1 @@
+//! tract as a backend: pure Rust, always there.

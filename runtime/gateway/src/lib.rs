@@ -1,0 +1,1 @@
+//! The HTTP edge: listeners, limits, protocols, triggers and the admin API.

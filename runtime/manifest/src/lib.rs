@@ -1,0 +1,1 @@
+//! Deployment manifests: TOML to checked types, with every mistake at its line and column.

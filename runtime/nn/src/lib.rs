@@ -1,0 +1,1 @@
+//! Backends and sessions behind one trait, the model registry and session workers.

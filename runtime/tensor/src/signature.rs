@@ -1,0 +1,142 @@
+//! What a model or a function takes and gives: names, element types and shapes.
+
+use crate::{DType, Shape, Tensor};
+use std::fmt;
+
+/// One dimension of a declared shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dim {
+    /// Exactly this size.
+    Fixed(u64),
+    /// Any size.
+    Any,
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dim::Fixed(size) => size.fmt(f),
+            Dim::Any => f.write_str("-1"),
+        }
+    }
+}
+
+/// A named input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    pub dtype: DType,
+    /// The size of each dimension; `None` where even the rank may vary.
+    pub shape: Option<Vec<Dim>>,
+}
+
+impl TensorSpec {
+    fn accepts(&self, shape: &Shape) -> bool {
+        let Some(dims) = &self.shape else { return true };
+        dims.len() == shape.rank()
+            && dims.iter().zip(shape.dims()).all(|(declared, actual)| match declared {
+                Dim::Fixed(size) => size == actual,
+                Dim::Any => true,
+            })
+    }
+
+    fn shape_text(&self) -> String {
+        match &self.shape {
+            None => "any shape".to_owned(),
+            Some(dims) => format!("shape [{}]", dims.iter().map(Dim::to_string).collect::<Vec<_>>().join(", ")),
+        }
+    }
+}
+
+/// All inputs and outputs of a model or a function.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Signature {
+    /// What it takes.
+    pub inputs: Vec<TensorSpec>,
+    /// What it gives.
+    pub outputs: Vec<TensorSpec>,
+}
+
+/// How given inputs differ from a signature. The text is made for callers: it names the tensor and what was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Mismatch(String);
+
+impl Signature {
+    /// Checks that `inputs` are exactly the declared ones, with the declared element types and shapes, in any order.
+    ///
+    /// # Errors
+    /// The first difference found.
+    pub fn check_inputs<'a>(&self, inputs: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<(), Mismatch> {
+        let mut seen = vec![false; self.inputs.len()];
+        for (name, tensor) in inputs {
+            let Some(index) = self.inputs.iter().position(|spec| spec.name == name) else {
+                let name: String = name.chars().take(64).collect();
+                let known = self.inputs.iter().map(|spec| format!("`{}`", spec.name)).collect::<Vec<_>>().join(", ");
+                return Err(Mismatch(format!("there is no input `{name}`; expected {known}")));
+            };
+            let spec = &self.inputs[index];
+            if std::mem::replace(&mut seen[index], true) {
+                return Err(Mismatch(format!("input `{name}` is given twice")));
+            }
+            if spec.dtype != tensor.dtype() {
+                let (expected, actual) = (spec.dtype, tensor.dtype());
+                return Err(Mismatch(format!("input `{name}` must have datatype {expected}, but it has {actual}")));
+            }
+            if !spec.accepts(tensor.shape()) {
+                let (expected, actual) = (spec.shape_text(), tensor.shape());
+                return Err(Mismatch(format!("input `{name}` must have {expected}, but it has {actual}")));
+            }
+        }
+        match seen.iter().position(|seen| !seen) {
+            Some(missing) => {
+                let spec = &self.inputs[missing];
+                let (name, dtype, shape) = (&spec.name, spec.dtype, spec.shape_text());
+                Err(Mismatch(format!("input `{name}` is missing; expected {dtype} of {shape}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[track_caller]
+    fn check(inputs: &[(&str, Tensor)], expected: &str) {
+        let signature = Signature {
+            inputs: vec![
+                TensorSpec { name: "a".into(), dtype: DType::F32, shape: Some(vec![Dim::Any, Dim::Fixed(2)]) },
+                TensorSpec { name: "b".into(), dtype: DType::U8, shape: None },
+            ],
+            outputs: vec![],
+        };
+        let found = signature.check_inputs(inputs.iter().map(|(name, tensor)| (*name, tensor)));
+        assert_eq!(found.map_or_else(|mismatch| mismatch.to_string(), |()| "fits".into()), expected);
+    }
+
+    fn zeros(dtype: DType, shape: &[u64]) -> Tensor {
+        let shape = Shape::from(shape);
+        let length = shape.elements().unwrap() * dtype.size().unwrap();
+        Tensor::new(dtype, shape, Bytes::from(vec![0; length])).unwrap()
+    }
+
+    #[test]
+    fn any_order_fits() {
+        check(&[("b", zeros(DType::U8, &[])), ("a", zeros(DType::F32, &[9, 2]))], "fits");
+    }
+
+    #[test]
+    fn each_difference_is_named() {
+        let b = || ("b", zeros(DType::U8, &[]));
+        check(&[b()], "input `a` is missing; expected FP32 of shape [-1, 2]");
+        check(&[b(), ("c", zeros(DType::U8, &[]))], "there is no input `c`; expected `a`, `b`");
+        check(&[b(), b()], "input `b` is given twice");
+        check(&[("a", zeros(DType::F64, &[1, 2]))], "input `a` must have datatype FP32, but it has FP64");
+        check(&[("a", zeros(DType::F32, &[1, 3]))], "input `a` must have shape [-1, 2], but it has [1, 3]");
+    }
+}

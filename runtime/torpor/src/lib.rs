@@ -1,0 +1,1 @@
+//! The Torpor host: library and command line.
