@@ -1,1 +1,34 @@
 //! Deployment manifests: TOML to checked types, with every mistake at its line and column.
+//!
+//! A manifest is what the operator wants of one function. [`parse`] either gives a [`Manifest`] in which every value has been
+//! checked, or [`Diagnostics`]: all mistakes of the file, each with its place, the text around it and what to write instead.
+//! [`check_together`] finds what is wrong only between files, such as one HTTP path taken twice.
+//!
+//! This crate does no I/O: it never opens the file, the bundle or the folders that a manifest names. The binary reads the
+//! files; the engine and the gateway see only the checked types. `docs/manifest.md` describes every key for operators.
+
+mod check;
+mod choice;
+mod diagnostic;
+mod error;
+mod host;
+mod manifest;
+mod name;
+mod route;
+mod schema;
+mod section;
+mod size;
+mod source;
+mod suggest;
+mod together;
+
+pub use check::{MAX_TEXT, parse};
+pub use choice::{BackendChoice, Device, Method};
+pub use diagnostic::{Diagnostic, Diagnostics, Place};
+pub use error::Error;
+pub use host::HostPort;
+pub use manifest::{Allow, FileGrant, HttpTrigger, InferenceTrigger, Limits, Manifest, ModelGrant, Scale, Triggers};
+pub use name::{FunctionName, ModelName};
+pub use route::RoutePath;
+pub use size::ByteSize;
+pub use together::check_together;

@@ -1,1 +1,67 @@
-//! Backends and sessions behind one trait, the model registry and session workers.
+//! Inference without a request, an engine or a protocol in sight: tensors go in, tensors come out.
+//!
+//! A [`Backend`] opens a model file as a [`Session`]; a [`Model`] is a session with its own worker threads, which async code
+//! can ask for a run. [`Backends`] holds what this host has and says what it lacks. This crate names no native library: each
+//! backend is a crate of its own that depends on this one.
+
+mod backend;
+mod backends;
+mod cancel;
+#[cfg(feature = "fake")]
+pub mod fake;
+mod model;
+
+pub use backend::{Backend, BackendKind, ModelFormat, OpenOptions, Session};
+pub use backends::{Backends, Choice};
+pub use cancel::Cancel;
+pub use model::Model;
+
+/// Why a model could not be opened or run.
+///
+/// The texts are for the operator: they may name paths and quote a native library, so they never reach a caller. What a
+/// caller may see is decided by the variant alone.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The backend that was asked for is not on this host.
+    #[error("backend `{backend}` is not available: {reason}")]
+    BackendUnavailable {
+        /// The backend.
+        backend: BackendKind,
+        /// What was sought where, and how to get it.
+        reason: String,
+    },
+    /// No backend on this host takes this kind of model file.
+    #[error("no available backend opens {format} models")]
+    NoBackend {
+        /// The format of the model file.
+        format: ModelFormat,
+    },
+    /// The backend refused the model file.
+    #[error("`{backend}` cannot open the model `{model}`: {reason}")]
+    Open {
+        /// The backend.
+        backend: BackendKind,
+        /// Path of the model file.
+        model: String,
+        /// The library's own words.
+        reason: String,
+    },
+    /// The inputs are not what the model takes. The text names tensors only, so it may be shown to a caller.
+    #[error("{0}")]
+    Input(String),
+    /// The run itself failed.
+    #[error("`{backend}` failed to run the model: {reason}")]
+    Run {
+        /// The backend.
+        backend: BackendKind,
+        /// The library's own words.
+        reason: String,
+    },
+    /// The run was stopped because nobody waits for it any longer.
+    #[error("the run was cancelled")]
+    Cancelled,
+    /// More runs are waiting for this model than it has places.
+    #[error("too many runs are waiting for the model")]
+    Overloaded,
+}

@@ -1,1 +1,125 @@
-//! ONNX Runtime as a backend, found at run time.
+//! ONNX Runtime behind [`torpor_nn::Backend`].
+//!
+//! The library is found at run time, so that one host binary serves with or without it. Opening goes through `ort`; running
+//! goes through the C interface that `ort` exposes, because its safe `run` takes a session exclusively while ONNX Runtime's
+//! own `Run` may be called from several threads for the CPU provider, and because one code path then serves every element
+//! type. All of that is in `value.rs` and `session.rs`; no other file here is unsafe.
+
+#![allow(unsafe_code, reason = "the C interface of ONNX Runtime; every block says why it holds")]
+
+mod session;
+mod value;
+
+use ort::session::builder::GraphOptimizationLevel;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use torpor_nn::{Backend, BackendKind, Error, ModelFormat, OpenOptions, Session};
+
+/// ONNX Runtime, loaded. One per process, since the library keeps global state.
+pub struct OnnxRuntime {
+    environment: ort::environment::Environment,
+    version: String,
+    path: PathBuf,
+}
+
+/// ONNX Runtime could not be loaded. The text lists every place that was tried.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{tried}; get it with `pip download onnxruntime` and unpack the wheel, or from your distribution, and name it with `--onnxruntime FILE`"
+)]
+pub struct NotFound {
+    tried: String,
+}
+
+impl OnnxRuntime {
+    /// Loads the first library of `candidates` that works. A bare file name is sought by the system's loader.
+    ///
+    /// # Errors
+    /// When none works; the text says what was wrong with each.
+    pub fn load(candidates: &[PathBuf]) -> Result<Self, NotFound> {
+        let mut tried = Vec::new();
+        for path in candidates {
+            match Self::load_one(path) {
+                Ok(backend) => return Ok(backend),
+                Err(reason) => tried.push(format!("`{}`: {reason}", path.display())),
+            }
+        }
+        let tried = if tried.is_empty() { "no path to try".to_owned() } else { format!("tried {}", tried.join("; ")) };
+        Err(NotFound { tried })
+    }
+
+    fn load_one(path: &Path) -> Result<Self, String> {
+        // A bare name is for the system's loader; anything with a folder in it must be there.
+        if path.components().count() > 1 && !path.is_file() {
+            return Err("no such file".to_owned());
+        }
+        let environment = ort::init_from(path)
+            .map_err(|error| error.to_string())?
+            .with_name("torpor")
+            .with_telemetry(false)
+            .with_logger(Arc::new(log))
+            .build()
+            .map_err(|error| error.to_string())?;
+        Ok(OnnxRuntime { environment, version: library_version(), path: path.to_owned() })
+    }
+
+    /// The library in use.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The library's version, such as `1.32.0`.
+fn library_version() -> String {
+    // SAFETY: `GetVersionString` of the API base returns a static string; the base lives as long as the loaded library, which
+    // `ort` never unloads.
+    let version = unsafe {
+        let base = ort::sys::OrtGetApiBase();
+        std::ffi::CStr::from_ptr(((*base).GetVersionString)())
+    };
+    version.to_string_lossy().into_owned()
+}
+
+/// ONNX Runtime's own log goes to ours. What it calls a warning is advice about models, which is of interest to few.
+fn log(level: ort::logging::LogLevel, category: &str, _id: &str, location: &str, message: &str) {
+    use ort::logging::LogLevel;
+    match level {
+        LogLevel::Fatal | LogLevel::Error => tracing::warn!(target: "onnxruntime", category, location, "{message}"),
+        LogLevel::Warning => tracing::debug!(target: "onnxruntime", category, location, "{message}"),
+        LogLevel::Info | LogLevel::Verbose => tracing::trace!(target: "onnxruntime", category, location, "{message}"),
+    }
+}
+
+impl Backend for OnnxRuntime {
+    fn kind(&self) -> BackendKind {
+        BackendKind::OnnxRuntime
+    }
+
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn opens(&self, format: ModelFormat) -> bool {
+        matches!(format, ModelFormat::Onnx)
+    }
+
+    fn open(&self, path: &Path, _format: ModelFormat, options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
+        let failed = |reason: String| Error::Open {
+            backend: BackendKind::OnnxRuntime,
+            model: path.display().to_string(),
+            reason,
+        };
+        let open = || -> Result<ort::session::Session, ort::Error> {
+            Ok(ort::session::Session::builder(&self.environment)?
+                .with_optimization_level(GraphOptimizationLevel::All)?
+                .with_intra_threads(options.threads.get())?
+                // Threads that spin between runs would burn the processor of an idle host.
+                .with_intra_op_spinning(false)?
+                .commit_from_file(path)?)
+        };
+        let session = open().map_err(|error| failed(error.to_string()))?;
+        Ok(Arc::new(session::OrtSession::new(session).map_err(failed)?))
+    }
+}

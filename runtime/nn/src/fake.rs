@@ -1,0 +1,126 @@
+//! A backend that computes nothing, so that workers, engine and life cycle can be tested without a model file.
+
+use crate::{Backend, BackendKind, Cancel, Error, ModelFormat, OpenOptions, Session};
+use std::{
+    path::Path,
+    sync::{Arc, Barrier},
+};
+use torpor_tensor::{DType, Dim, NamedTensor, Signature, TensorSpec};
+
+/// What the one model of a [`FakeBackend`] does: it takes and gives `x`, UINT8 of any one dimension.
+#[derive(Clone)]
+pub struct FakeModel {
+    behaviour: Behaviour,
+    seen: Cancel,
+}
+
+#[derive(Clone)]
+enum Behaviour {
+    Echo,
+    Panic,
+    Unopenable(&'static str),
+    Rendezvous(Arc<Barrier>),
+    UntilCancelled,
+}
+
+impl FakeModel {
+    fn new(behaviour: Behaviour) -> Self {
+        FakeModel { behaviour, seen: Cancel::default() }
+    }
+
+    /// Returns its input.
+    pub fn echo() -> Self {
+        Self::new(Behaviour::Echo)
+    }
+
+    /// Panics in every run.
+    pub fn panic() -> Self {
+        Self::new(Behaviour::Panic)
+    }
+
+    /// Cannot be opened.
+    pub fn unopenable(reason: &'static str) -> Self {
+        Self::new(Behaviour::Unopenable(reason))
+    }
+
+    /// Returns its input once `runs` runs are under way at the same time.
+    pub fn rendezvous(runs: usize) -> Self {
+        Self::new(Behaviour::Rendezvous(Arc::new(Barrier::new(runs))))
+    }
+
+    /// Returns only when cancelled.
+    pub fn until_cancelled() -> Self {
+        Self::new(Behaviour::UntilCancelled)
+    }
+
+    /// Turns cancelled when a run of this model has been.
+    pub fn cancelled(&self) -> Cancel {
+        self.seen.clone()
+    }
+}
+
+/// A backend with one model, which every path opens.
+pub struct FakeBackend(FakeModel);
+
+impl FakeBackend {
+    /// A backend whose every file is `model`.
+    pub fn new(model: FakeModel) -> Self {
+        FakeBackend(model)
+    }
+}
+
+impl Backend for FakeBackend {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Fake
+    }
+
+    fn version(&self) -> &str {
+        "0"
+    }
+
+    fn opens(&self, _format: ModelFormat) -> bool {
+        true
+    }
+
+    fn open(&self, path: &Path, _format: ModelFormat, _options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
+        if let Behaviour::Unopenable(reason) = self.0.behaviour {
+            let (model, reason) = (path.display().to_string(), reason.to_owned());
+            return Err(Error::Open { backend: BackendKind::Fake, model, reason });
+        }
+        let x = TensorSpec { name: "x".into(), dtype: DType::U8, shape: Some(vec![Dim::Any]) };
+        let signature = Signature { inputs: vec![x.clone()], outputs: vec![x] };
+        Ok(Arc::new(FakeSession { model: self.0.clone(), signature }))
+    }
+}
+
+struct FakeSession {
+    model: FakeModel,
+    signature: Signature,
+}
+
+impl Session for FakeSession {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn run(&self, inputs: &[NamedTensor], cancel: &Cancel) -> Result<Vec<NamedTensor>, Error> {
+        match &self.model.behaviour {
+            Behaviour::Echo | Behaviour::Unopenable(_) => {}
+            Behaviour::Panic => panic!("on purpose"),
+            Behaviour::Rendezvous(barrier) => drop(barrier.wait()),
+            Behaviour::UntilCancelled => {
+                let (stop, stopped) = crossbeam_channel::bounded(1);
+                cancel.interruptible(
+                    move || {
+                        // A second interruption finds the place taken, which is as good.
+                        let _ = stop.try_send(());
+                    },
+                    || stopped.recv().map_err(|_| Error::Cancelled),
+                )?;
+                self.model.seen.cancel();
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(inputs.to_vec())
+    }
+}
