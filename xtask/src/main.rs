@@ -1,2 +1,98 @@
-//! The developer's command.
-fn main() {}
+//! The developer's command, `cargo xtask`: sets up, runs, tests, checks and measures. It drives the tools and binaries that users
+//! have, and depends on no crate of Torpor's, so that it works while they do not build.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to the one who typed it")]
+#![expect(clippy::disallowed_methods, reason = "a command reads its environment")]
+
+mod bundles;
+mod calls;
+mod checks;
+mod console;
+mod edges;
+mod fetch;
+mod guests;
+mod host;
+mod manifests;
+mod pins;
+mod run;
+mod setup;
+mod stamp;
+mod suite;
+mod tree;
+mod up;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+use tree::Tree;
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "Sets up, runs, tests, checks and measures Torpor")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Set up, build, sign and serve the functions in `manifests/`, and show how to call them; Ctrl-C drains and stops
+    Up {
+        /// On free ports: call every function, check the answers, wait until all are at zero again, and stop
+        #[arg(long)]
+        smoke: bool,
+    },
+    /// Fetch the pinned native library and models into the cache
+    Setup,
+    /// Build the modules to Wasm components, in `target/modules`
+    Modules,
+    /// Set up whatever is missing and run all tests; with ARGS, only the tests of the host's workspace that nextest picks by them
+    Test {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Everything that CI checks: format, lints, edges, documentation, licences, and then the tests
+    Ci {
+        /// Leave the tests out
+        #[arg(long = "static")]
+        only_static: bool,
+    },
+    /// Check which crate may depend on which
+    Edges,
+    /// Measure
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Against a minimal native server with the same model, side by side
+    Floor {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console::failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    let tree = Tree::find()?;
+    match task {
+        Task::Up { smoke: false } => up::up(&tree),
+        Task::Up { smoke: true } => up::smoke(&tree),
+        Task::Setup => setup::setup().map(drop),
+        Task::Modules => guests::build(&tree, &setup::setup()?),
+        Task::Test { args } => suite::test(&tree, &args),
+        Task::Ci { only_static } => {
+            checks::all(&tree)?;
+            if only_static { Ok(()) } else { suite::test(&tree, &[]) }
+        }
+        Task::Edges => edges::check(&tree),
+        Task::Bench(Bench::Floor { args }) => suite::floor(&tree, &args),
+    }
+}

@@ -5,7 +5,7 @@
 use std::{io, path::PathBuf, sync::Arc};
 use torpor_manifest::{Allow, FunctionName, HostPort};
 use wasmtime::{ResourceLimiter, component::ResourceTable};
-use wasmtime_wasi::{DirPerms, FilePerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
 use crate::warm::Models;
@@ -39,7 +39,7 @@ impl Capabilities {
         }
         for grant in &self.allow.files {
             // The folder was there at deploy; if it went away since, the guest finds it missing, as any program would.
-            if let Err(error) = builder.preopened_dir(&grant.host, &grant.guest, DirPerms::READ, FilePerms::READ) {
+            if let Err(error) = builder.preopened_dir(&grant.host, &grant.guest, FsPerms::ReadOnly) {
                 tracing::warn!(function = %self.function, folder = %grant.host.display(), %error, "a granted folder is gone");
             }
         }

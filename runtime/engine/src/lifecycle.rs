@@ -25,7 +25,7 @@ pub(crate) struct Policy {
 }
 
 /// Where a function stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub enum State {
     /// At zero: no code, no session, no thread.
     Cold,

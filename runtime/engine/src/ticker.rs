@@ -63,7 +63,6 @@ impl Drop for Ticker {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this thread exists to sleep; no async task runs on it")]
 fn tick(engine: &EngineWeak, weak: &Weak<Shared>) {
     let mut idle = 0;
     loop {

@@ -3,6 +3,7 @@
 //! Tensors are host resources: a guest that only passes them on never copies them into its memory. A bad call is an error
 //! value where the interface has one, else a trap of that one instance; never a panic of the host. A guest reaches only the
 //! models that its manifest grants.
+#![allow(unreachable_pub, reason = "the generated bindings re-export the resource types, which takes `pub`")]
 
 use crate::{
     bindings::{torpor::function::tensors, wasi::nn},

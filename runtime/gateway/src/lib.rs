@@ -1,1 +1,121 @@
-//! The HTTP edge: listeners, limits, protocols, triggers and the admin API.
+//! The HTTP edge: listeners and their limits, the inference protocol, the HTTP trigger, and the admin interface.
+//!
+//! [`Gateway::bind`] takes both addresses and serves nothing yet; [`Gateway::run`] serves until it is told to stop, and then
+//! drains. This crate never sees wasmtime, a backend or a bundle: to it a function is something that answers calls.
+
+mod admin;
+mod data;
+mod error;
+mod functions;
+mod listen;
+mod protocol;
+mod trigger;
+
+pub use functions::{Functions, RouteTaken};
+pub use listen::{Limits, Listener};
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::sync::watch;
+use torpor_telemetry::Metrics;
+
+/// Connections of the admin listener. Its users are the operator and one collector of metrics.
+const ADMIN_CONNECTIONS: usize = 64;
+
+/// How to build a [`Gateway`].
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where callers connect.
+    pub data: SocketAddr,
+    /// Where the operator connects; a loopback address.
+    pub admin: SocketAddr,
+    /// What one client may take.
+    pub limits: Limits,
+    /// How long requests that run may still take once the host is told to stop.
+    pub drain: Duration,
+}
+
+/// Why the gateway could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An address could not be taken.
+    #[error("cannot listen on `{address}`; stop the program that has it, or choose another with `{flag}`")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The flag that sets it.
+        flag: &'static str,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The admin interface would be reachable from other machines.
+    #[error("the admin address `{0}` is not on loopback; its interface has no passwords, so choose one such as `127.0.0.1:8081`")]
+    AdminNotLoopback(SocketAddr),
+}
+
+/// Both listeners, bound.
+pub struct Gateway {
+    data: Listener,
+    admin: Listener,
+    drain: Duration,
+    functions: Arc<Functions>,
+    metrics: Arc<Metrics>,
+}
+
+impl Gateway {
+    /// Binds both addresses. Nobody is answered before [`Gateway::run`].
+    ///
+    /// # Errors
+    /// When an address is taken, or the admin address is open to others.
+    pub async fn bind(config: &Config, functions: Functions, metrics: Arc<Metrics>) -> Result<Self, Error> {
+        if !config.admin.ip().is_loopback() {
+            return Err(Error::AdminNotLoopback(config.admin));
+        }
+        let bind = async |address, flag, limits| {
+            Listener::bind(address, limits).await.map_err(|source| Error::Bind { address, flag, source })
+        };
+        let data = bind(config.data, "--listen", config.limits).await?;
+        let admin = bind(config.admin, "--admin", Limits { connections: ADMIN_CONNECTIONS, ..config.limits }).await?;
+        Ok(Gateway { data, admin, drain: config.drain, functions: Arc::new(functions), metrics })
+    }
+
+    /// Where callers connect; tells the port where 0 was asked for.
+    pub fn data_address(&self) -> SocketAddr {
+        self.data.address()
+    }
+
+    /// Where the operator connects.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
+    /// Serves until `shutdown` is done, then lets the requests that run end, for as long as the drain limit allows. The admin
+    /// interface stays until the data listener has drained, and says meanwhile that the host is not ready.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Gateway { data, admin, drain, functions, metrics } = self;
+        let (stop_data, data_stops) = watch::channel(false);
+        let (stop_admin, admin_stops) = watch::channel(false);
+        let connections = metrics.connections().clone();
+        let mut data_task = tokio::spawn(data.run(data::router(Arc::clone(&functions)), connections, data_stops.clone(), drain));
+        let admin_router = admin::router(functions, metrics, data_stops);
+        let admin_task = tokio::spawn(admin.run(admin_router, Default::default(), admin_stops, Duration::from_secs(1)));
+
+        tokio::select! {
+            () = shutdown => {}
+            ended = &mut data_task => {
+                tracing::error!(?ended, "the data listener has ended on its own");
+                return;
+            }
+        }
+        // Both receivers live in tasks that end only when told to.
+        stop_data.send_replace(true);
+        if let Err(error) = data_task.await {
+            tracing::error!(%error, "the data listener did not drain");
+        }
+        stop_admin.send_replace(true);
+        if let Err(error) = admin_task.await {
+            tracing::error!(%error, "the admin listener did not drain");
+        }
+    }
+}

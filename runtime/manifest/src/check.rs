@@ -10,7 +10,9 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::Range, path::PathBuf, time::Duration,
+    ops::Range,
+    path::PathBuf,
+    time::Duration,
 };
 use toml::de::{DeTable, DeValue};
 
@@ -33,8 +35,7 @@ pub fn parse(file: &str, text: &str) -> Result<Manifest, Diagnostics> {
 
 fn document<'a>(report: &mut Report<'_>, text: &'a str) -> Option<DeTable<'a>> {
     if text.len() > MAX_TEXT {
-        let (length, most) = (ByteSize::bytes(text.len() as u64), ByteSize::bytes(MAX_TEXT as u64));
-        let message = format!("the file is {length} long, and a manifest is at most {most}");
+        let message = format!("the file has {} bytes, and a manifest has at most {MAX_TEXT}", text.len());
         report.mistake(&(0..0), message, "not read", "give the manifest's own file; is this a bundle or a model?");
         return None;
     }
@@ -50,8 +51,10 @@ fn document<'a>(report: &mut Report<'_>, text: &'a str) -> Option<DeTable<'a>> {
         return None;
     }
     for error in &errors {
+        let span = span(error);
+        let key = text.get(span.clone()).unwrap_or_default();
         let help = "keep one of the two; a table's keys all stand below one header";
-        report.mistake(&span(error), "this key or table is there twice", "the second one", help);
+        report.mistake(&span, format!("the key or table `{}` is there twice", shown(key)), "the second one", help);
     }
     Some(document.into_inner())
 }
@@ -138,7 +141,7 @@ fn models(report: &mut Report<'_>, root: &Section<'_>) -> BTreeMap<ModelName, Mo
     let Some(table) = root.table(report, "model", &MODELS) else { return models };
     for (key, value) in table.entries() {
         let name = parsed::<ModelName>(report, key.get_ref(), &key.span());
-        let Some(section) = Section::of(report, &MODEL, table.full(&shown(key.get_ref())), value) else { continue };
+        let Some(section) = Section::of(report, &MODEL, table.full(key.get_ref()), value) else { continue };
         let default = ModelGrant::default();
         let grant = ModelGrant {
             backend: section.choice(report, "backend").unwrap_or(default.backend),
@@ -175,9 +178,8 @@ fn limits(report: &mut Report<'_>, table: &Section<'_>) -> Limits {
 }
 
 fn allow(report: &mut Report<'_>, table: &Section<'_>) -> Allow {
-    let outbound = table.strings(report, "outbound").map_or_else(Vec::new, |(items, _)| {
-        unique(report, items, |report, text, span| parsed::<HostPort>(report, text, span))
-    });
+    let outbound =
+        table.strings(report, "outbound").map_or_else(Vec::new, |(items, _)| unique(report, items, parsed::<HostPort>));
     let env = table.table(report, "env", &ENV).map(|table| env(report, &table)).unwrap_or_default();
     Allow { outbound, env, files: files(report, table) }
 }
@@ -192,13 +194,13 @@ fn env(report: &mut Report<'_>, table: &Section<'_>) -> BTreeMap<String, String>
         }
         match value.get_ref() {
             DeValue::String(text) if text.contains('\0') => {
-                let message = format!("the value of `{}` holds a NUL character", table.full(&shown(name)));
+                let message = format!("the value of `{}` holds a NUL character", table.full(name));
                 report.mistake(&value.span(), message, "not possible in an environment", "leave the NUL out");
             }
             DeValue::String(text) => {
                 variables.insert(name.to_string(), text.to_string());
             }
-            _ => report.wrong_type(&shown(&table.full(name)), value, "a string", &table.example(name)),
+            _ => report.wrong_type(&table.full(name), value, "a string", &table.example(name)),
         }
     }
     variables

@@ -11,9 +11,39 @@ pub(crate) trait Choice: Copy + 'static {
     fn word(self) -> &'static str;
 
     /// What to say about a word that is understood but is none of them.
-    fn hint(_given: &str) -> Option<&'static str> {
-        None
-    }
+    fn hint(given: &str) -> Option<&'static str>;
+}
+
+/// Gives an enum its words, and the function that knows hints.
+macro_rules! choice {
+    ($type:ident { $($variant:ident => $word:literal),+ } $hint:expr) => {
+        impl $type {
+            /// The word that a manifest has for it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $($type::$variant => $word),+
+                }
+            }
+        }
+
+        impl Choice for $type {
+            const ALL: &'static [Self] = &[$($type::$variant),+];
+
+            fn word(self) -> &'static str {
+                self.as_str()
+            }
+
+            fn hint(given: &str) -> Option<&'static str> {
+                $hint(given)
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
 }
 
 /// The library that runs a model.
@@ -27,30 +57,11 @@ pub enum BackendChoice {
     /// tract, in pure Rust and always there.
     Tract,
 }
+choice!(BackendChoice { Auto => "auto", OnnxRuntime => "onnxruntime", Tract => "tract" } backend_hint);
 
-impl BackendChoice {
-    /// The word that a manifest has for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            BackendChoice::Auto => "auto",
-            BackendChoice::OnnxRuntime => "onnxruntime",
-            BackendChoice::Tract => "tract",
-        }
-    }
-}
-
-impl Choice for BackendChoice {
-    const ALL: &'static [Self] = &[BackendChoice::Auto, BackendChoice::OnnxRuntime, BackendChoice::Tract];
-
-    fn word(self) -> &'static str {
-        self.as_str()
-    }
-
-    fn hint(given: &str) -> Option<&'static str> {
-        given
-            .eq_ignore_ascii_case("openvino")
-            .then_some("this version has no `openvino` backend yet; write `auto`, `onnxruntime` or `tract`")
-    }
+fn backend_hint(given: &str) -> Option<&'static str> {
+    let help = "this version has no `openvino` backend yet; write `auto`, `onnxruntime` or `tract`";
+    given.eq_ignore_ascii_case("openvino").then_some(help)
 }
 
 /// The device that a model runs on.
@@ -60,26 +71,10 @@ pub enum Device {
     #[default]
     Cpu,
 }
+choice!(Device { Cpu => "cpu" } device_hint);
 
-impl Device {
-    /// The word that a manifest has for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Device::Cpu => "cpu",
-        }
-    }
-}
-
-impl Choice for Device {
-    const ALL: &'static [Self] = &[Device::Cpu];
-
-    fn word(self) -> &'static str {
-        self.as_str()
-    }
-
-    fn hint(given: &str) -> Option<&'static str> {
-        (!given.eq_ignore_ascii_case("cpu")).then_some("this version runs models on the processor only; write `cpu`")
-    }
+fn device_hint(given: &str) -> Option<&'static str> {
+    (!given.eq_ignore_ascii_case("cpu")).then_some("this version runs models on the processor only; write `cpu`")
 }
 
 /// An HTTP method that a route may be limited to.
@@ -94,52 +89,10 @@ pub enum Method {
     Patch,
     Options,
 }
+choice!(Method {
+    Get => "GET", Head => "HEAD", Post => "POST", Put => "PUT", Delete => "DELETE", Patch => "PATCH", Options => "OPTIONS"
+} no_hint);
 
-impl Method {
-    /// The method as it stands in a request.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Method::Get => "GET",
-            Method::Head => "HEAD",
-            Method::Post => "POST",
-            Method::Put => "PUT",
-            Method::Delete => "DELETE",
-            Method::Patch => "PATCH",
-            Method::Options => "OPTIONS",
-        }
-    }
-}
-
-impl Choice for Method {
-    const ALL: &'static [Self] = &[
-        Method::Get,
-        Method::Head,
-        Method::Post,
-        Method::Put,
-        Method::Delete,
-        Method::Patch,
-        Method::Options,
-    ];
-
-    fn word(self) -> &'static str {
-        self.as_str()
-    }
-}
-
-impl fmt::Display for BackendChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
+fn no_hint(_given: &str) -> Option<&'static str> {
+    None
 }

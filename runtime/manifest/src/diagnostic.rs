@@ -73,7 +73,7 @@ impl Diagnostic {
             // The frame's title says line and column already, from the whole file and not from the excerpt.
             .without_primary_span_start()
             .with_width(WIDTH);
-        let help = |last| if last { Some(self.help.as_str()) } else { None };
+        let help = |last: bool| last.then_some(self.help.as_str());
         let framed = |file: &str, line, column, excerpt| Framed { excerpt, place: format!("{file}:{line}:{column}") };
         let mut views = vec![View {
             severity: Severity::Error,

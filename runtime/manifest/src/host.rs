@@ -46,7 +46,7 @@ impl FromStr for HostPort {
     fn from_str(text: &str) -> Result<Self, Error> {
         read(text).map_err(|why| {
             let help = "write a host and, if it is not 80 or 443, its port, for example `api.example.com:8443`";
-            Error::new("a host with a port", text, why, help)
+            Error::new("a `host` or `host:port`", text, why, help)
         })
     }
 }
@@ -153,7 +153,9 @@ mod tests {
     #[test]
     fn a_grant_without_a_port_means_the_standard_ones() {
         let any: HostPort = "a.b".parse().unwrap();
-        assert!(any.allows("A.B", 443) && any.allows("a.b", 80) && !any.allows("a.b", 8080) && !any.allows("c.a.b", 443));
+        assert!(
+            any.allows("A.B", 443) && any.allows("a.b", 80) && !any.allows("a.b", 8080) && !any.allows("c.a.b", 443)
+        );
         let one: HostPort = "a.b:8443".parse().unwrap();
         assert!(one.allows("a.b", 8443) && !one.allows("a.b", 443));
     }

@@ -68,15 +68,19 @@ name!(FunctionName);
 
 impl FunctionName {
     fn check(text: &str) -> Result<(), Error> {
-        fault(text, |c| c.is_ascii_lowercase(), "-", "a letter from `a` to `z`").map_or(Ok(()), |why| {
-            let meant = slug(text)
-                .filter(|slug| Self::check(slug).is_ok())
-                .map_or_else(String::new, |slug| format!(", for example `{slug}`"));
-            let help = format!(
-                "use at most {MAX} of `a`-`z`, `0`-`9` and `-`; begin with a letter and do not end with `-`{meant}"
-            );
-            Err(Error::new("a function name", text, why, help))
-        })
+        let Some(why) = Self::fault(text) else { return Ok(()) };
+        let meant = slug(text).filter(|slug| Self::fault(slug).is_none());
+        let meant = meant.map_or_else(String::new, |slug| format!(", for example `{slug}`"));
+        let help = format!(
+            "use at most {MAX} of `a`-`z`, `0`-`9` and `-`; begin with a letter and do not end with `-`{meant}"
+        );
+        Err(Error::new("a function name", text, why, help))
+    }
+
+    fn fault(text: &str) -> Option<String> {
+        let first = |c: char| c.is_ascii_lowercase();
+        fault(text, first, "-", "a letter from `a` to `z`")
+            .or_else(|| text.ends_with('-').then(|| "it ends with `-`".to_owned()))
     }
 }
 
@@ -88,14 +92,13 @@ name!(ModelName);
 impl ModelName {
     fn check(text: &str) -> Result<(), Error> {
         let first = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        fault(text, first, "._-", "a letter from `a` to `z` or a digit").map_or(Ok(()), |why| {
-            let help = format!("use at most {MAX} of `a`-`z`, `0`-`9`, `.`, `_` and `-`; begin with a letter or digit");
-            Err(Error::new("a model name", text, why, help))
-        })
+        let Some(why) = fault(text, first, "._-", "a letter from `a` to `z` or a digit") else { return Ok(()) };
+        let help = format!("use at most {MAX} of `a`-`z`, `0`-`9`, `.`, `_` and `-`; begin with a letter or digit");
+        Err(Error::new("a model name", text, why, help))
     }
 }
 
-/// The first thing wrong with a name. A trailing `-` is wrong only where `-` is all the punctuation there is.
+/// The first thing wrong with a name that begins with `first` and holds no punctuation but this.
 fn fault(text: &str, first: impl Fn(char) -> bool, punctuation: &str, first_text: &str) -> Option<String> {
     let Some(start) = text.chars().next() else { return Some("it is empty".into()) };
     if !first(start) {
@@ -106,15 +109,12 @@ fn fault(text: &str, first: impl Fn(char) -> bool, punctuation: &str, first_text
         let stranger = crate::suggest::shown(stranger.encode_utf8(&mut [0; 4]));
         return Some(format!("it holds `{stranger}`"));
     }
-    if text.len() > MAX {
-        return Some(format!("it is longer than {MAX} characters"));
-    }
-    (punctuation == "-" && text.ends_with('-')).then(|| "it ends with `-`".into())
+    (text.len() > MAX).then(|| format!("it is longer than {MAX} characters"))
 }
 
 /// The function name that `text` was probably meant to be: `File_Type` → `file-type`.
 fn slug(text: &str) -> Option<String> {
-    let lower = text.get(..text.len().min(MAX))?.to_ascii_lowercase();
+    let lower = text[..text.floor_char_boundary(MAX)].to_ascii_lowercase();
     let words: Vec<&str> = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
     (!words.is_empty()).then(|| words.join("-"))
 }

@@ -34,47 +34,33 @@ pub(crate) static ROOT: Table = Table {
     ]),
 };
 
-pub(crate) static TRIGGER: Table = Table {
-    header: "trigger",
-    keys: Some(&[key("http", "{ path = \"/fn/filetype\" }"), key("inference", "{}")]),
-};
+pub(crate) static TRIGGER: Table =
+    Table { header: "[trigger]", keys: Some(&[key("http", "{ path = \"/fn/filetype\" }"), key("inference", "{}")]) };
 
-pub(crate) static TRIGGER_HTTP: Table = Table {
-    header: "trigger.http",
-    keys: Some(&[key("path", "\"/fn/filetype\""), key("methods", "[\"POST\"]")]),
-};
+pub(crate) static TRIGGER_HTTP: Table =
+    Table { header: "[trigger.http]", keys: Some(&[key("path", "\"/fn/filetype\""), key("methods", "[\"POST\"]")]) };
 
-pub(crate) static TRIGGER_INFERENCE: Table = Table { header: "trigger.inference", keys: Some(&[]) };
+pub(crate) static TRIGGER_INFERENCE: Table = Table { header: "[trigger.inference]", keys: Some(&[]) };
 
-pub(crate) static MODELS: Table = Table { header: "model", keys: None };
+pub(crate) static MODELS: Table = Table { header: "[model]", keys: None };
 
 pub(crate) static MODEL: Table = Table {
-    header: "model.NAME",
-    keys: Some(&[
-        key("backend", "\"auto\""),
-        key("device", "\"cpu\""),
-        key("threads", "1"),
-        key("parallel", "1"),
-    ]),
+    header: "[model.NAME]",
+    keys: Some(&[key("backend", "\"auto\""), key("device", "\"cpu\""), key("threads", "1"), key("parallel", "1")]),
 };
 
 pub(crate) static SCALE: Table = Table {
-    header: "scale",
-    keys: Some(&[
-        key("min", "0"),
-        key("max-concurrency", "16"),
-        key("idle-timeout", "\"30s\""),
-        key("queue", "256"),
-    ]),
+    header: "[scale]",
+    keys: Some(&[key("min", "0"), key("max-concurrency", "16"), key("idle-timeout", "\"30s\""), key("queue", "256")]),
 };
 
 pub(crate) static LIMITS: Table = Table {
-    header: "limits",
+    header: "[limits]",
     keys: Some(&[key("memory", "\"64MiB\""), key("deadline", "\"2s\""), key("body", "\"1MiB\"")]),
 };
 
 pub(crate) static ALLOW: Table = Table {
-    header: "allow",
+    header: "[allow]",
     keys: Some(&[
         key("outbound", "[\"api.example.com:443\"]"),
         key("env", "{ LOG = \"info\" }"),
@@ -82,12 +68,10 @@ pub(crate) static ALLOW: Table = Table {
     ]),
 };
 
-pub(crate) static ENV: Table = Table { header: "allow.env", keys: None };
+pub(crate) static ENV: Table = Table { header: "[allow.env]", keys: None };
 
-pub(crate) static FILES: Table = Table {
-    header: "allow.files",
-    keys: Some(&[key("host", "\"data/labels\""), key("guest", "\"/labels\"")]),
-};
+pub(crate) static FILES: Table =
+    Table { header: "[[allow.files]]", keys: Some(&[key("host", "\"data/labels\""), key("guest", "\"/labels\"")]) };
 
 /// All of them, for finding the table that a misplaced key belongs in.
 pub(crate) static TABLES: [&Table; 11] =
@@ -114,7 +98,8 @@ mod tests {
         let page = include_str!("../../../docs/manifest.md");
         for table in TABLES {
             for name in table.names() {
-                let full = if table.header.is_empty() { name.to_owned() } else { format!("{}.{name}", table.header) };
+                let header = table.header.trim_matches(['[', ']']);
+                let full = if header.is_empty() { name.to_owned() } else { format!("{header}.{name}") };
                 assert!(page.contains(&format!("`{full}`")), "docs/manifest.md does not name `{full}`");
             }
         }

@@ -1,4 +1,5 @@
 //! One table of a manifest while it is read: its keys are taken by type, and everything wrong is noted with its place.
+//! Derived deserialisation would stop at the first mistake, so the parsed TOML itself is read.
 //!
 //! A value that is missing and a value that is wrong both read as `None`; a wrong one has been noted in the [`Report`], so the
 //! caller goes on with a default and the whole file is judged in one run.
@@ -7,9 +8,9 @@ use crate::{
     ByteSize, Error,
     choice::Choice,
     diagnostic::{Diagnostic, Diagnostics, Place},
-    schema::{ROOT, TABLES, TRIGGER_INFERENCE, Table},
+    schema::{FILES, MODEL, ROOT, TABLES, TRIGGER_INFERENCE, Table},
     source::Source,
-    suggest::{listed, nearest, shown},
+    suggest::{listed, nearest, quoted, shown},
 };
 use std::{
     ops::{Range, RangeInclusive},
@@ -125,9 +126,10 @@ impl<'a> Section<'a> {
             DeValue::Table(table) => Some(Self::new(report, schema, path, value.span(), table)),
             other => {
                 let what = format!("`{path}` must be a table, but it is {}", kind(other));
-                let help = match schema.header {
-                    "allow.files" => "write `{ host = \"FOLDER\", guest = \"/PATH\" }`".to_owned(),
-                    _ => format!("write a header, `[{path}]`, and the keys below it"),
+                let help = if *schema == FILES {
+                    "write, for example, `{ host = \"data/labels\", guest = \"/labels\" }`".to_owned()
+                } else {
+                    format!("write a header, `[{path}]`, and the keys below it")
                 };
                 report.mistake(&value.span(), what, "not a table", help);
                 None
@@ -158,9 +160,10 @@ impl<'a> Section<'a> {
         self.table.iter()
     }
 
-    /// The full name of a key: `limits.memory`.
+    /// The full name of a key, as TOML writes it: `limits.memory`.
     pub(crate) fn full(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        let key = quoted(key);
+        if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
     }
 
     /// `value`, or a note that the key is missing unless something was there.
@@ -194,7 +197,7 @@ impl<'a> Section<'a> {
         for (index, item) in items.iter().enumerate() {
             match item.get_ref() {
                 DeValue::String(text) => texts.push((text.as_ref(), item.span())),
-                _ => report.wrong_type(&self.full(&format!("{key}[{index}]")), item, "a string", &self.example(key)),
+                _ => report.wrong_type(&format!("{}[{index}]", self.full(key)), item, "a string", &self.example(key)),
             }
         }
         Some((texts, span))
@@ -233,7 +236,8 @@ impl<'a> Section<'a> {
             return self.wrong_type(report, key, value, "an integer");
         };
         // A number that not even 128 bits hold is out of every range, too.
-        let number = i128::from_str_radix(written.as_str(), written.radix()).ok().filter(|number| range.contains(number));
+        let number =
+            i128::from_str_radix(written.as_str(), written.radix()).ok().filter(|number| range.contains(number));
         match number.and_then(|number| T::try_from(number).ok()) {
             Some(number) => Some(number),
             None => self.out_of_range(report, key, &value.span(), &written.to_string(), range.start(), range.end()),
@@ -266,12 +270,7 @@ impl<'a> Section<'a> {
     }
 
     /// The size under `key`.
-    pub(crate) fn size(
-        &self,
-        report: &mut Report<'_>,
-        key: &str,
-        range: RangeInclusive<ByteSize>,
-    ) -> Option<ByteSize> {
+    pub(crate) fn size(&self, report: &mut Report<'_>, key: &str, range: RangeInclusive<ByteSize>) -> Option<ByteSize> {
         let (text, span) = self.string(report, key)?;
         let size: ByteSize = parsed(report, text, &span)?;
         if range.contains(&size) {
@@ -311,7 +310,7 @@ impl<'a> Section<'a> {
 
     /// A line that sets `key` to a right value.
     pub(crate) fn example(&self, key: &str) -> String {
-        format!("{} = {}", shown(key), self.schema.example(key))
+        format!("{} = {}", quoted(key), self.schema.example(key))
     }
 
     /// The table as a text names it.
@@ -329,7 +328,7 @@ impl<'a> Section<'a> {
             "" => "at the top of the manifest".to_owned(),
             _ => format!("in {}", self.owner()),
         };
-        for (key, _) in self.table {
+        for (key, value) in self.table {
             let name = key.get_ref().as_ref();
             if self.schema.names().any(|known| known == name) {
                 continue;
@@ -337,13 +336,16 @@ impl<'a> Section<'a> {
             let near = nearest(name, self.schema.names());
             let home = TABLES.iter().find(|table| table.names().any(|known| known == name));
             let help = match (home, near) {
-                (_, _) if *self.schema == TRIGGER_INFERENCE => {
-                    "it takes no keys; its path is always `/v2/models/` and the function's name".to_owned()
-                }
                 (Some(home), _) if home.header.is_empty() => {
                     format!("`{name}` belongs at the top of the manifest, above the first `[header]`")
                 }
-                (Some(home), _) => format!("`{name}` belongs in `[{}]`", home.header),
+                _ if *self.schema == TRIGGER_INFERENCE => {
+                    "it takes no keys; its path is always `/v2/models/` and the function's name".to_owned()
+                }
+                _ if *self.schema == MODEL && value.get_ref().is_table() => {
+                    "if it is a part of the model's name, write the name in quotes, as in `[model.\"v3.3\"]`".to_owned()
+                }
+                (Some(home), _) => format!("`{name}` belongs in `{}`", home.header),
                 (None, Some(near)) => format!("did you mean `{near}`?"),
                 (None, None) => format!("known here: {}", listed(self.schema.names())),
             };
@@ -394,13 +396,18 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
+/// A duration too large to be held counts as the largest, so that a range check refuses it with a fitting text.
 fn read_duration(text: &str) -> Option<Duration> {
     // humantime 2.4 panics when the seconds are exactly `u64::MAX` and the fractions add up to one more. Such a text has at
     // least 15 digits (12 for the largest unit, 3 for the fractions), and no duration in any range needs as many.
     if text.bytes().filter(u8::is_ascii_digit).count() > 14 {
-        return None;
+        return Some(Duration::MAX);
     }
-    humantime::parse_duration(text).ok()
+    match humantime::parse_duration(text) {
+        Ok(duration) => Some(duration),
+        Err(humantime::DurationError::NumberOverflow) => Some(Duration::MAX),
+        Err(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -414,7 +421,8 @@ mod tests {
         assert_eq!(read_duration("3600000000000ns"), Some(Duration::from_secs(3600)));
         assert_eq!(read_duration("soon"), None);
         // Overflows inside the library.
-        assert_eq!(read_duration("18446744073709551615s 1000ms"), None);
+        assert_eq!(read_duration("18446744073709551615s 1000ms"), Some(Duration::MAX));
+        assert_eq!(read_duration("999999999999years"), Some(Duration::MAX));
     }
 
     proptest! {

@@ -46,10 +46,15 @@ impl FromStr for ByteSize {
 
     /// A number too large for 64 bits counts as the largest, so that a range check refuses it with a fitting text.
     fn from_str(text: &str) -> Result<Self, Error> {
-        text.parse::<bytesize::ByteSize>().map(|size| ByteSize(size.0)).map_err(|_| {
-            let why = "a size is a number and a unit";
-            Error::new("a size", text, why, "write, for example, `512KiB`, `64MiB` or `1GiB`")
-        })
+        match text.parse::<bytesize::ByteSize>() {
+            Ok(size) => Ok(ByteSize(size.0)),
+            // The library takes any number with a unit, but plain bytes only up to 64 bits.
+            Err(_) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => Ok(ByteSize(u64::MAX)),
+            Err(_) => {
+                let why = "a size is a number and a unit";
+                Err(Error::new("a size", text, why, "write, for example, `512KiB`, `64MiB` or `1GiB`"))
+            }
+        }
     }
 }
 
@@ -60,9 +65,15 @@ mod tests {
 
     #[test]
     fn units_are_understood() {
-        for (text, bytes) in
-            [("64MiB", 64 << 20), ("1 KiB", 1024), ("1kB", 1000), ("7", 7), ("1.5KiB", 1536), ("99999999999EiB", u64::MAX)]
-        {
+        for (text, bytes) in [
+            ("64MiB", 64 << 20),
+            ("1 KiB", 1024),
+            ("1kB", 1000),
+            ("7", 7),
+            ("1.5KiB", 1536),
+            ("99999999999EiB", u64::MAX),
+            ("99999999999999999999999", u64::MAX),
+        ] {
             assert_eq!(text.parse::<ByteSize>().unwrap().as_u64(), bytes, "{text}");
         }
         for text in ["", "MiB", "-1MiB", "64 potatoes", "1.2.3MiB", "NaN", "inf"] {

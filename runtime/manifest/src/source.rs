@@ -18,20 +18,22 @@ pub(crate) struct Source<'a> {
 
 impl<'a> Source<'a> {
     pub(crate) fn new(file: &'a str, text: &'a str) -> Self {
-        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect();
+        // A byte order mark, which some editors write, is no part of the first line.
+        let first = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+        let lines = std::iter::once(first).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect();
         Source { file, text, lines }
     }
 
     /// The line and column of a byte, both from 1; columns count characters.
     pub(crate) fn position(&self, offset: usize) -> (usize, usize) {
-        let offset = self.text.floor_char_boundary(offset);
+        let offset = self.floor(offset);
         let line = self.line_of(offset);
         (line + 1, self.text[self.lines[line]..offset].chars().count() + 1)
     }
 
     /// The line that `span` begins on, its neighbours, and where in them the span lies; cut at the end of its first line.
     pub(crate) fn excerpt(&self, span: &Range<usize>) -> Excerpt {
-        let start = self.text.floor_char_boundary(span.start);
+        let start = self.floor(span.start);
         let line = self.line_of(start);
         let first = line.saturating_sub(1);
         let mut text = String::new();
@@ -54,8 +56,14 @@ impl<'a> Source<'a> {
         Excerpt { text, first, span: begin..begin + length }
     }
 
+    /// The nearest offset, not after this one if possible, at which a character of some line begins.
+    fn floor(&self, offset: usize) -> usize {
+        self.text.floor_char_boundary(offset).max(self.lines[0])
+    }
+
+    /// The index of the line that an offset given by `floor` is in.
     fn line_of(&self, offset: usize) -> usize {
-        // Line 0 begins at 0, so there is always one that begins at or before the offset.
+        // It is not before the first line, so there is always one that begins at or before it.
         self.lines.partition_point(|&begin| begin <= offset) - 1
     }
 
@@ -164,7 +172,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_span_of_any_text_has_an_excerpt(text in "[a-bé\n\r\t\u{1b}]{0,400}", start in 0_usize..1000, length in 0_usize..1000) {
+        fn any_span_of_any_text_has_an_excerpt(
+            text in "\u{feff}?[a-bé\n\r\t\u{1b}]{0,400}",
+            start in 0_usize..1000,
+            length in 0_usize..1000,
+        ) {
             let source = Source::new("f", &text);
             let excerpt = source.excerpt(&(start..start + length));
             prop_assert!(excerpt.text.get(excerpt.span.clone()).is_some());

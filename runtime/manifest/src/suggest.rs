@@ -8,6 +8,9 @@ const SHOWN: usize = 64;
 /// Below this similarity (Jaro-Winkler, 1 is equal) a guess would rather mislead than help.
 const SIMILAR: f64 = 0.8;
 
+/// From this length on, a part of a word is meant to be the word.
+const PART: usize = 4;
+
 /// The candidate that `given` was probably meant to be.
 pub(crate) fn nearest(given: &str, candidates: impl IntoIterator<Item = &'static str>) -> Option<&'static str> {
     // Nothing that long is a slip of the pen, and the comparison costs its length.
@@ -17,10 +20,16 @@ pub(crate) fn nearest(given: &str, candidates: impl IntoIterator<Item = &'static
     let given = given.to_ascii_lowercase();
     candidates
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(&given, &candidate.to_ascii_lowercase()), candidate))
+        .map(|candidate| (similarity(&given, &candidate.to_ascii_lowercase()), candidate))
         .filter(|(similarity, _)| *similarity >= SIMILAR)
         .max_by(|(left, _), (right, _)| left.total_cmp(right))
         .map(|(_, candidate)| candidate)
+}
+
+/// From 0 to 1. Jaro-Winkler compares from the beginning, so a word that lacks its first part is found apart from it.
+fn similarity(given: &str, candidate: &str) -> f64 {
+    let compared = strsim::jaro_winkler(given, candidate);
+    if given.len() >= PART && candidate.contains(given) { compared.max(SIMILAR) } else { compared }
 }
 
 /// `a`, `b`, `c`: for a help text.
@@ -42,9 +51,16 @@ pub(crate) fn shown(given: &str) -> String {
     text
 }
 
+/// A key as TOML writes it, with quotes where they are needed, and fit for a message like [`shown`].
+pub(crate) fn quoted(key: &str) -> String {
+    let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if bare { shown(key) } else { format!("\"{}\"", shown(key)) }
+}
+
 /// Whether a terminal might obey this character instead of showing it: controls, and the marks that reorder text.
 pub(crate) fn is_unprintable(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -79,5 +95,6 @@ mod tests {
         assert_eq!(shown("a\u{1b}[2J\n\u{202e}b"), "a?[2J??b");
         assert_eq!(shown(&"é".repeat(65)), format!("{}...", "é".repeat(64)));
         assert_eq!(shown(&"é".repeat(64)), "é".repeat(64));
+        assert_eq!([quoted("min"), quoted("v3.3"), quoted("")], ["min", "\"v3.3\"", "\"\""]);
     }
 }

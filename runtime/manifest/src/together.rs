@@ -19,8 +19,9 @@ type Read<'a> = (&'a str, &'a str, &'a Manifest);
 /// # Errors
 /// Each manifest's conflict with the first one before it that wants the same, pointing at both.
 pub fn check_together(manifests: &[(&str, &str, &Manifest)]) -> Result<(), Diagnostics> {
-    let mut mistakes = Vec::new();
+    let mut all = Vec::new();
     for (index, later) in manifests.iter().enumerate() {
+        let mut mistakes = Vec::new();
         let earlier = &manifests[..index];
         if let Some(first) = earlier.iter().find(|first| first.2.name == later.2.name) {
             let message = format!("two functions are named `{}`", later.2.name);
@@ -34,8 +35,10 @@ pub fn check_together(manifests: &[(&str, &str, &Manifest)]) -> Result<(), Diagn
             let help = "give each function a path that no other one matches";
             mistakes.push(conflict(first, later, &["trigger", "http", "path"], message, help));
         }
+        mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+        all.append(&mut mistakes);
     }
-    if mistakes.is_empty() { Ok(()) } else { Err(Diagnostics::new(mistakes)) }
+    if all.is_empty() { Ok(()) } else { Err(Diagnostics::new(all)) }
 }
 
 fn http(manifest: &Manifest) -> Option<&HttpTrigger> {

@@ -52,7 +52,7 @@ impl fmt::Display for ModelFormat {
 }
 
 /// A model format of which this version knows nothing.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("no backend knows the model format `{0}`; expected `onnx`")]
 pub struct UnknownFormat(String);
 

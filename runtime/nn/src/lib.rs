@@ -11,7 +11,7 @@ mod cancel;
 pub mod fake;
 mod model;
 
-pub use backend::{Backend, BackendKind, ModelFormat, OpenOptions, Session};
+pub use backend::{Backend, BackendKind, ModelFormat, OpenOptions, Session, UnknownFormat};
 pub use backends::{Backends, Choice};
 pub use cancel::Cancel;
 pub use model::Model;
@@ -37,6 +37,9 @@ pub enum Error {
         /// The format of the model file.
         format: ModelFormat,
     },
+    /// The bundle declares a model format of which this version knows nothing.
+    #[error(transparent)]
+    UnknownFormat(#[from] UnknownFormat),
     /// The backend refused the model file.
     #[error("`{backend}` cannot open the model `{model}`: {reason}")]
     Open {

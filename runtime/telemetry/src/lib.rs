@@ -7,4 +7,5 @@ mod log;
 mod metrics;
 
 pub use log::{LogFormat, init_logging};
-pub use metrics::{FunctionMetrics, Metrics, Outcome, Phase, State};
+pub use metrics::{FunctionMetrics, Metrics, Outcome, Phase};
+pub use prometheus_client::metrics::gauge::Gauge;

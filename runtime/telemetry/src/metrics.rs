@@ -1,14 +1,14 @@
 //! The metric registry, and every metric's name.
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 /// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The function answered, whatever it answered.
     Answered,
@@ -25,7 +25,7 @@ pub enum Outcome {
 }
 
 /// The parts of a wake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Checking and mapping the precompiled module.
     Map,
@@ -37,18 +37,28 @@ pub enum Phase {
     Total,
 }
 
-/// The states of a function that are worth counting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum State {
-    /// At zero.
-    Cold,
-    /// On its way to warm.
-    Waking,
-    /// Ready to answer.
-    Warm,
-    /// Could not wake.
-    Failed,
+/// Gives label values in lower case, as is the custom.
+macro_rules! label_values {
+    ($type:ident { $($variant:ident => $word:literal),+ }) => {
+        impl EncodeLabelValue for $type {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+                encoder.write_str(match self {
+                    $($type::$variant => $word),+
+                })
+            }
+        }
+    };
 }
+
+label_values!(Outcome {
+    Answered => "answered",
+    Refused => "refused",
+    Shed => "shed",
+    Late => "late",
+    Abandoned => "abandoned",
+    Failed => "failed"
+});
+label_values!(Phase { Map => "map", Link => "link", Session => "session", Total => "total" });
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FunctionLabel {
@@ -232,9 +242,9 @@ mod tests {
         function.ended(Outcome::Late, Duration::from_millis(3));
         function.wake_phase(Phase::Map, Duration::from_micros(50));
         let text = metrics.render();
-        assert!(text.contains(r#"torpor_requests_total{function="filetype",outcome="Late"} 1"#), "{text}");
+        assert!(text.contains(r#"torpor_requests_total{function="filetype",outcome="late"} 1"#), "{text}");
         assert!(text.contains(r#"torpor_request_seconds_count{function="filetype"} 1"#), "{text}");
-        assert!(text.contains(r#"torpor_wake_seconds_count{phase="Map",function="filetype"} 1"#)
-            || text.contains(r#"torpor_wake_seconds_count{function="filetype",phase="Map"} 1"#), "{text}");
+        assert!(text.contains(r#"torpor_wake_seconds_count{phase="map",function="filetype"} 1"#)
+            || text.contains(r#"torpor_wake_seconds_count{function="filetype",phase="map"} 1"#), "{text}");
     }
 }

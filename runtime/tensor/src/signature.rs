@@ -70,34 +70,46 @@ impl Signature {
     /// # Errors
     /// The first difference found.
     pub fn check_inputs<'a>(&self, inputs: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<(), Mismatch> {
-        let mut seen = vec![false; self.inputs.len()];
-        for (name, tensor) in inputs {
-            let Some(index) = self.inputs.iter().position(|spec| spec.name == name) else {
-                let name: String = name.chars().take(64).collect();
-                let known = self.inputs.iter().map(|spec| format!("`{}`", spec.name)).collect::<Vec<_>>().join(", ");
-                return Err(Mismatch(format!("there is no input `{name}`; expected {known}")));
-            };
-            let spec = &self.inputs[index];
-            if std::mem::replace(&mut seen[index], true) {
-                return Err(Mismatch(format!("input `{name}` is given twice")));
-            }
-            if spec.dtype != tensor.dtype() {
-                let (expected, actual) = (spec.dtype, tensor.dtype());
-                return Err(Mismatch(format!("input `{name}` must have datatype {expected}, but it has {actual}")));
-            }
-            if !spec.accepts(tensor.shape()) {
-                let (expected, actual) = (spec.shape_text(), tensor.shape());
-                return Err(Mismatch(format!("input `{name}` must have {expected}, but it has {actual}")));
-            }
+        check("input", &self.inputs, inputs)
+    }
+
+    /// Checks that `outputs` are exactly the declared ones; see [`Signature::check_inputs`].
+    ///
+    /// # Errors
+    /// The first difference found.
+    pub fn check_outputs<'a>(&self, outputs: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<(), Mismatch> {
+        check("output", &self.outputs, outputs)
+    }
+}
+
+fn check<'a>(kind: &str, specs: &[TensorSpec], tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<(), Mismatch> {
+    let mut seen = vec![false; specs.len()];
+    for (name, tensor) in tensors {
+        let Some(index) = specs.iter().position(|spec| spec.name == name) else {
+            let name: String = name.chars().take(64).collect();
+            let known = specs.iter().map(|spec| format!("`{}`", spec.name)).collect::<Vec<_>>().join(", ");
+            return Err(Mismatch(format!("there is no {kind} `{name}`; expected {known}")));
+        };
+        let spec = &specs[index];
+        if std::mem::replace(&mut seen[index], true) {
+            return Err(Mismatch(format!("{kind} `{name}` is given twice")));
         }
-        match seen.iter().position(|seen| !seen) {
-            Some(missing) => {
-                let spec = &self.inputs[missing];
-                let (name, dtype, shape) = (&spec.name, spec.dtype, spec.shape_text());
-                Err(Mismatch(format!("input `{name}` is missing; expected {dtype} of {shape}")))
-            }
-            None => Ok(()),
+        if spec.dtype != tensor.dtype() {
+            let (expected, actual) = (spec.dtype, tensor.dtype());
+            return Err(Mismatch(format!("{kind} `{name}` must have datatype {expected}, but it has {actual}")));
         }
+        if !spec.accepts(tensor.shape()) {
+            let (expected, actual) = (spec.shape_text(), tensor.shape());
+            return Err(Mismatch(format!("{kind} `{name}` must have {expected}, but it has {actual}")));
+        }
+    }
+    match seen.iter().position(|seen| !seen) {
+        Some(missing) => {
+            let spec = &specs[missing];
+            let (name, dtype, shape) = (&spec.name, spec.dtype, spec.shape_text());
+            Err(Mismatch(format!("{kind} `{name}` is missing; expected {dtype} of {shape}")))
+        }
+        None => Ok(()),
     }
 }
 

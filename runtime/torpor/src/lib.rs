@@ -1,1 +1,11 @@
-//! The Torpor host: library and command line.
+//! The Torpor host as a library: [`build`] turns a [`Config`] into a [`Host`], and [`Host::run`] serves until told to stop.
+//!
+//! This is the one place that names all the other crates and puts them together. The binary beside it reads the command line
+//! and the environment; nothing below does.
+
+mod backends;
+mod deployments;
+mod host;
+
+pub use deployments::read_manifests;
+pub use host::{Config, Host, Trust, build};

@@ -112,12 +112,12 @@ impl Backend for OnnxRuntime {
             reason,
         };
         let open = || -> Result<ort::session::Session, ort::Error> {
-            Ok(ort::session::Session::builder(&self.environment)?
+            ort::session::Session::builder(&self.environment)?
                 .with_optimization_level(GraphOptimizationLevel::All)?
                 .with_intra_threads(options.threads.get())?
                 // Threads that spin between runs would burn the processor of an idle host.
                 .with_intra_op_spinning(false)?
-                .commit_from_file(path)?)
+                .commit_from_file(path)
         };
         let session = open().map_err(|error| failed(error.to_string()))?;
         Ok(Arc::new(session::OrtSession::new(session).map_err(failed)?))

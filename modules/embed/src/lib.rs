@@ -1,0 +1,70 @@
+//! Sentence embeddings by all-MiniLM-L6-v2: `text` to `embedding`, a unit vector of 384 numbers a text.
+//!
+//! Texts run through the model one by one. The int8 model scales its activations by the whole batch, so that in a batch each
+//! text would change its neighbours' embeddings; and one by one no text is padded to the length of another.
+
+mod tokenizer;
+
+use crate::tokenizer::Tokenizer;
+use torpor_guest::{Inputs, Model, Outputs, Predict, PredictError, Tensor};
+
+/// How many numbers an embedding has.
+const DIMENSIONS: usize = 384;
+
+struct Embed;
+
+impl Predict for Embed {
+    fn predict(mut inputs: Inputs) -> Result<Outputs, PredictError> {
+        let texts = inputs.take("text")?.to_strings().map_err(|error| PredictError::invalid("text", error))?;
+        let (tokenizer, model) = (Tokenizer::new(), Model::load("minilm")?);
+        let mut embeddings = Vec::with_capacity(texts.len() * DIMENSIONS);
+        for text in &texts {
+            embeddings.extend(embed(&model, &tokenizer.encode(text))?);
+        }
+        Ok(Outputs::from([("embedding", Tensor::new(&[texts.len(), DIMENSIONS], &embeddings)?)]))
+    }
+}
+
+torpor_guest::export_predict!(Embed);
+
+fn embed(model: &Model, ids: &[i64]) -> torpor_guest::Result<[f32; DIMENSIONS]> {
+    let shape = [1, ids.len()];
+    let mut outputs = model.run([
+        ("input_ids", Tensor::new(&shape, ids)?),
+        ("attention_mask", Tensor::new(&shape, &vec![1_i64; ids.len()])?),
+        ("token_type_ids", Tensor::new(&shape, &vec![0_i64; ids.len()])?),
+    ])?;
+    Ok(pool(&outputs.take("last_hidden_state")?.to_vec()?))
+}
+
+/// The mean over all tokens, scaled to length one.
+fn pool(hidden: &[f32]) -> [f32; DIMENSIONS] {
+    let mut sum = [0_f32; DIMENSIONS];
+    for token in hidden.chunks_exact(DIMENSIONS) {
+        for (sum, value) in sum.iter_mut().zip(token) {
+            *sum += value;
+        }
+    }
+    // The length of the sum takes the division by the number of tokens with it.
+    let length = sum.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
+    sum.map(|value| value / length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_embedding_is_the_mean_at_length_one() {
+        let mut hidden = vec![0.0; 2 * DIMENSIONS];
+        (hidden[0], hidden[DIMENSIONS], hidden[DIMENSIONS + 1]) = (1.0, 5.0, 8.0);
+        let embedding = pool(&hidden);
+        assert!((embedding[0] - 0.6).abs() < 1e-6 && (embedding[1] - 0.8).abs() < 1e-6, "{:?}", &embedding[..2]);
+        assert_eq!(embedding[2], 0.0);
+    }
+
+    #[test]
+    fn nothing_has_no_direction() {
+        assert_eq!(pool(&[]), [0.0; DIMENSIONS]);
+    }
+}

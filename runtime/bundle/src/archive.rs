@@ -1,0 +1,305 @@
+//! The tar of a bundle: one canonical way to write it, and a reader that refuses every other way.
+//!
+//! Tar leaves freedoms (order, times, owners, padding, trailing bytes), and each would be a place where a file could be changed
+//! unseen. So the reader writes every header anew and compares. What the entries mean is the business of `layout`.
+
+use crate::{
+    Digest, Error,
+    digest::{self, CopyError, Piece},
+    error::io_at,
+};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, BufWriter, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+use tempfile::NamedTempFile;
+
+/// The unit of tar.
+const BLOCK: u64 = 512;
+
+/// A block of nothing.
+const ZEROS: [u8; 512] = [0; 512];
+
+/// What a tar ends with.
+const END: [u8; 1024] = [0; 1024];
+
+/// More entries than any bundle has; keeps a hostile file from filling memory.
+const MAX_ENTRIES: usize = 1024;
+
+/// The longest index, manifest, config or envelope, in bytes. These are the parts that are held in memory.
+pub(crate) const MAX_DOCUMENT: u64 = 1 << 20;
+
+const BLOBS: &str = "blobs/sha256/";
+const INDEX: &str = "index.json";
+const MARKER: &str = "oci-layout";
+const MARKER_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// Where the content of a blob to write comes from.
+pub(crate) enum Content<'a> {
+    /// It is in memory.
+    Bytes(Vec<u8>),
+    /// A file of this size, which must still have the digest that it had when it was hashed.
+    File(PathBuf, u64),
+    /// The blob of that digest and this size of another archive.
+    Archive(&'a Archive, u64),
+}
+
+/// Writes a whole archive such that a crash leaves the old file or the new one.
+pub(crate) fn write(path: &Path, blobs: &BTreeMap<Digest, Content<'_>>, index: &[u8]) -> Result<(), Error> {
+    let folder = folder_of(path);
+    let temporary = new_file(folder).map_err(io_at("create a file in", folder))?;
+    let mut out = BufWriter::new(temporary.as_file());
+    for (digest, content) in blobs {
+        blob(&mut out, path, *digest, content)?;
+    }
+    let mut end = || -> io::Result<()> {
+        entry(&mut out, INDEX, index)?;
+        entry(&mut out, MARKER, MARKER_CONTENT)?;
+        out.write_all(&END)?;
+        out.flush()
+    };
+    end().map_err(io_at("write", path))?;
+    drop(out);
+    let keep = || -> io::Result<()> {
+        temporary.as_file().sync_all()?;
+        temporary.persist(path)?;
+        File::open(folder)?.sync_all()
+    };
+    keep().map_err(io_at("write", path))
+}
+
+fn blob(out: &mut impl Write, path: &Path, digest: Digest, content: &Content<'_>) -> Result<(), Error> {
+    let name = format!("{BLOBS}{}", digest.hex());
+    let size = match content {
+        Content::Bytes(bytes) => return entry(out, &name, bytes).map_err(io_at("write", path)),
+        Content::File(_, size) | Content::Archive(_, size) => *size,
+    };
+    let piece = Piece { digest, size };
+    out.write_all(header(&name, size).as_bytes()).map_err(io_at("write", path))?;
+    match content {
+        Content::File(source, _) => {
+            let file = File::open(source).map_err(io_at("read", source))?;
+            // One byte more than expected is enough to see that the file has grown.
+            let copied = digest::copy(file.take(size.saturating_add(1)), &mut *out).map_err(|error| match error {
+                CopyError::Read(error) => io_at("read", source)(error),
+                CopyError::Write(error) => io_at("write", path)(error),
+            })?;
+            if copied != piece {
+                let why = "the file changed while it was packed; pack again when nothing writes to it".to_owned();
+                return Err(Error::Pack { path: source.clone(), why });
+            }
+        }
+        Content::Archive(archive, _) => archive.copy(piece, &mut *out, path)?,
+        Content::Bytes(_) => {}
+    }
+    out.write_all(padding(size)).map_err(io_at("write", path))
+}
+
+fn entry(out: &mut impl Write, name: &str, content: &[u8]) -> io::Result<()> {
+    let size = content.len() as u64;
+    out.write_all(header(name, size).as_bytes())?;
+    out.write_all(content)?;
+    out.write_all(padding(size))
+}
+
+/// The zeros that follow content of this size.
+fn padding(size: u64) -> &'static [u8] {
+    let over = usize::try_from(size % BLOCK).unwrap_or_default();
+    if over == 0 { &[] } else { &ZEROS[over..] }
+}
+
+/// The one header that an entry may have. `name` is one of ours, so it fits into the 100 bytes that tar has for it.
+fn header(name: &str, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    for (to, from) in header.as_old_mut().name.iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    header.set_cksum();
+    header
+}
+
+/// The folder that `path` is in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A temporary file with the permissions of an ordinary new file; a bundle is no secret.
+fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.prefix(".torpor-").tempfile_in(folder)
+}
+
+/// A bundle's file whose headers, padding and end are canonical. The content of its blobs is checked when it is read.
+pub(crate) struct Archive {
+    path: PathBuf,
+    file: File,
+    blobs: BTreeMap<Digest, Span>,
+    /// The content of `index.json`.
+    pub(crate) index: Vec<u8>,
+}
+
+/// Where some content stands in the file.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    offset: u64,
+    size: u64,
+}
+
+impl Archive {
+    /// Opens the file and reads its headers.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let metadata = fs::metadata(path).map_err(io_at("read", path))?;
+        if !metadata.is_file() {
+            return Err(Error::Damaged { path: path.to_owned(), why: "it is no file".to_owned() });
+        }
+        let file = File::open(path).map_err(io_at("read", path))?;
+        let mut archive = Archive { path: path.to_owned(), file, blobs: BTreeMap::new(), index: Vec::new() };
+        let (mut index, mut marker) = (None, None);
+        let mut last = String::new();
+        let mut offset = 0;
+        while let Some((name, span)) = archive.next(offset)? {
+            if name <= last {
+                return Err(archive.damaged("its entries are not in order, or one is there twice"));
+            }
+            match name.strip_prefix(BLOBS).map(Digest::from_hex) {
+                Some(Some(digest)) => drop(archive.blobs.insert(digest, span)),
+                None if name == INDEX => index = Some(span),
+                None if name == MARKER => marker = Some(span),
+                _ => return Err(archive.damaged("it has an entry that no bundle has")),
+            }
+            if archive.blobs.len() > MAX_ENTRIES {
+                return Err(archive.damaged(format!("it has more than {MAX_ENTRIES} entries")));
+            }
+            (last, offset) = (name, span.offset + span.size + padding(span.size).len() as u64);
+        }
+        archive.check_end(offset)?;
+        let (Some(index), Some(marker)) = (index, marker) else {
+            return Err(archive.damaged(format!("`{INDEX}` or `{MARKER}` is missing")));
+        };
+        if archive.document(marker)? != MARKER_CONTENT {
+            return Err(archive.damaged(format!("`{MARKER}` does not hold what it should")));
+        }
+        archive.index = archive.document(index)?;
+        Ok(archive)
+    }
+
+    /// The file's path, as it was given.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The digests of all blobs.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = Digest> {
+        self.blobs.keys().copied()
+    }
+
+    /// A whole document, which must be what `piece` says.
+    pub(crate) fn read(&self, piece: Piece) -> Result<Vec<u8>, Error> {
+        let content = self.document(self.find(piece)?)?;
+        self.agree(piece, Piece::of(&content))?;
+        Ok(content)
+    }
+
+    /// Copies a blob of any length to `out`, and fails afterwards where it was not what `piece` says. `target` is for messages.
+    pub(crate) fn copy(&self, piece: Piece, out: impl Write, target: &Path) -> Result<(), Error> {
+        let span = self.find(piece)?;
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(span.offset)).map_err(io_at("read", &self.path))?;
+        let copied = digest::copy(file.take(span.size), out).map_err(|error| match error {
+            CopyError::Read(error) => io_at("read", &self.path)(error),
+            CopyError::Write(error) => io_at("write", target)(error),
+        })?;
+        self.agree(piece, copied)
+    }
+
+    /// Checks that a blob is what `piece` says.
+    pub(crate) fn check(&self, piece: Piece) -> Result<(), Error> {
+        self.copy(piece, io::sink(), &self.path)
+    }
+
+    /// The error for a file that is not as it was packed.
+    pub(crate) fn damaged(&self, why: impl Into<String>) -> Error {
+        Error::Damaged { path: self.path.clone(), why: why.into() }
+    }
+
+    /// The name and place of the entry whose header is at `offset`; `None` at the end.
+    fn next(&self, offset: u64) -> Result<Option<(String, Span)>, Error> {
+        let mut block = ZEROS;
+        self.fill(offset, &mut block)?;
+        if block == ZEROS {
+            return Ok(None);
+        }
+        let read = tar::Header::from_byte_slice(&block);
+        let name = std::str::from_utf8(&read.path_bytes()).unwrap_or_default().to_owned();
+        let size = read.entry_size().unwrap_or_default();
+        if header(&name, size).as_bytes() != &block {
+            return Err(self.damaged(format!("there is no header of a bundle at byte {offset}")));
+        }
+        let start = offset + BLOCK;
+        let Some(end) = start.checked_add(size).filter(|end| end.checked_add(BLOCK).is_some()) else {
+            return Err(self.damaged("it is cut short"));
+        };
+        let expected = padding(size);
+        let mut found = ZEROS;
+        let found = &mut found[..expected.len()];
+        self.fill(end, found)?;
+        if found != expected {
+            return Err(self.damaged("it has bytes between its entries"));
+        }
+        Ok(Some((name, Span { offset: start, size })))
+    }
+
+    /// The end is two blocks of zeros, and then nothing.
+    fn check_end(&self, offset: u64) -> Result<(), Error> {
+        let mut end = END;
+        self.fill(offset, &mut end)?;
+        let length = self.file.metadata().map_err(io_at("read", &self.path))?.len();
+        if end != END || length != offset + END.len() as u64 {
+            return Err(self.damaged("it has bytes after its end"));
+        }
+        Ok(())
+    }
+
+    fn document(&self, span: Span) -> Result<Vec<u8>, Error> {
+        if span.size > MAX_DOCUMENT {
+            return Err(self.damaged(format!("a document in it is longer than {MAX_DOCUMENT} bytes")));
+        }
+        let mut content = vec![0; usize::try_from(span.size).unwrap_or_default()];
+        self.fill(span.offset, &mut content)?;
+        Ok(content)
+    }
+
+    fn find(&self, piece: Piece) -> Result<Span, Error> {
+        match self.blobs.get(&piece.digest) {
+            Some(span) if span.size == piece.size => Ok(*span),
+            Some(_) => Err(self.damaged(format!("blob `{}` has another length than it should have", piece.digest))),
+            None => Err(self.damaged(format!("blob `{}` is missing", piece.digest))),
+        }
+    }
+
+    fn agree(&self, expected: Piece, found: Piece) -> Result<(), Error> {
+        if found != expected {
+            return Err(self.damaged(format!("the content of blob `{}` has changed", expected.digest)));
+        }
+        Ok(())
+    }
+
+    fn fill(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(buffer)).map_err(|error| match error.kind() {
+            // An offset beyond what the system can seek to is one that no file has.
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => self.damaged("it is cut short"),
+            _ => io_at("read", &self.path)(error),
+        })
+    }
+}

@@ -1,0 +1,257 @@
+//! What a bundle says of itself: its name and version, what it takes and gives, and its models' formats.
+//!
+//! [`Config`] is checked; [`Wire`] is the JSON document in the bundle. `recipe` makes the same checks of what an author wrote.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use torpor_manifest::{FunctionName, ModelName};
+use torpor_tensor::{DType, Dim, Signature, TensorSpec};
+
+/// The longest description, license or tensor name, in bytes.
+const MAX_TEXT: usize = 1024;
+
+/// The most inputs, outputs or models.
+pub(crate) const MAX_ITEMS: usize = 256;
+
+/// What a bundle says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The bundle's name. An operator may deploy it under another one.
+    pub name: FunctionName,
+    /// Its version: up to 128 letters, digits, `.`, `_` and `-`, as in an OCI tag.
+    pub version: String,
+    /// What it does, in one line.
+    pub description: Option<String>,
+    /// Its license as an SPDX expression; not checked.
+    pub license: Option<String>,
+    /// What it takes and gives; `None` for a function that only answers HTTP.
+    pub signature: Option<Signature>,
+    /// The format of each model, such as `onnx`; a lower-case word.
+    pub models: BTreeMap<ModelName, String>,
+}
+
+/// The config as it is written into a bundle.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wire {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    inputs: Vec<WireTensor>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    license: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    models: BTreeMap<String, WireModel>,
+    name: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    outputs: Vec<WireTensor>,
+    version: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireModel {
+    format: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireTensor {
+    datatype: String,
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shape: Option<Vec<i64>>,
+}
+
+impl Wire {
+    pub(crate) fn new(config: &Config) -> Self {
+        let tensors = |specs: &[TensorSpec]| specs.iter().map(WireTensor::new).collect();
+        Wire {
+            description: config.description.clone(),
+            inputs: config.signature.as_ref().map(|signature| tensors(&signature.inputs)).unwrap_or_default(),
+            license: config.license.clone(),
+            models: config
+                .models
+                .iter()
+                .map(|(name, format)| (name.to_string(), WireModel { format: format.clone() }))
+                .collect(),
+            name: config.name.to_string(),
+            outputs: config.signature.as_ref().map(|signature| tensors(&signature.outputs)).unwrap_or_default(),
+            version: config.version.clone(),
+        }
+    }
+
+    pub(crate) fn check(self) -> Result<Config, String> {
+        let text = |text: Option<String>| text.map(|text| line(&text).map(|()| text)).transpose();
+        let tensors = |tensors: Vec<WireTensor>| tensors.into_iter().map(WireTensor::check).collect::<Result<_, _>>();
+        let models = self.models.into_iter().map(|(name, model)| {
+            let name = ModelName::try_from(name).map_err(|error| error.to_string())?;
+            format(&model.format)?;
+            Ok((name, model.format))
+        });
+        version(&self.version)?;
+        let config = Config {
+            name: self.name.try_into().map_err(|error: torpor_manifest::Error| error.to_string())?,
+            version: self.version,
+            description: text(self.description)?,
+            license: text(self.license)?,
+            signature: signature(tensors(self.inputs)?, tensors(self.outputs)?)?,
+            models: models.collect::<Result<_, String>>()?,
+        };
+        if config.models.len() > MAX_ITEMS {
+            return Err(format!("it has more than {MAX_ITEMS} models"));
+        }
+        Ok(config)
+    }
+}
+
+impl WireTensor {
+    fn new(spec: &TensorSpec) -> Self {
+        WireTensor {
+            datatype: spec.dtype.to_string(),
+            name: spec.name.clone(),
+            shape: spec.shape.as_ref().map(|dims| dims.iter().map(sign).collect()),
+        }
+    }
+
+    fn check(self) -> Result<TensorSpec, String> {
+        line(&self.name)?;
+        Ok(TensorSpec {
+            name: self.name,
+            dtype: self.datatype.parse::<DType>().map_err(|_| "a tensor has an unknown datatype")?,
+            shape: self.shape.as_deref().map(dims).transpose()?,
+        })
+    }
+}
+
+/// A dimension as it is written. Sizes come from written ones, so they fit.
+pub(crate) fn sign(dim: &Dim) -> i64 {
+    match dim {
+        Dim::Any => -1,
+        Dim::Fixed(size) => i64::try_from(*size).unwrap_or(i64::MAX),
+    }
+}
+
+/// Checks a text that is shown to people: one line, not empty, and unable to steer a terminal.
+pub(crate) fn line(text: &str) -> Result<(), String> {
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    if text.is_empty() || text.len() > MAX_TEXT || text.chars().any(steers) {
+        return Err(format!("a text must be one line of 1 to {MAX_TEXT} bytes without control characters"));
+    }
+    Ok(())
+}
+
+/// Checks a version.
+pub(crate) fn version(text: &str) -> Result<(), String> {
+    let first = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    if !first || text.len() > 128 || !text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
+        return Err("a version has 1 to 128 letters, digits, `.`, `_` and `-`, as in `1.0.0`".to_owned());
+    }
+    Ok(())
+}
+
+/// Checks the name of a model format.
+pub(crate) fn format(text: &str) -> Result<(), String> {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    // `wasm` would give a model the file name of the module.
+    if text.is_empty() || text.len() > 32 || !text.chars().all(good) || text == "wasm" {
+        return Err("a model format is a lower-case word, such as `onnx`".to_owned());
+    }
+    Ok(())
+}
+
+/// Checks the dimensions of a shape.
+pub(crate) fn dims(sizes: &[i64]) -> Result<Vec<Dim>, String> {
+    if sizes.len() > 64 {
+        return Err("a shape has at most 64 dimensions".to_owned());
+    }
+    let dim = |&size: &i64| match size {
+        -1 => Ok(Dim::Any),
+        size => u64::try_from(size)
+            .map(Dim::Fixed)
+            .map_err(|_| format!("`{size}` is no dimension; write a size, or -1 for any")),
+    };
+    sizes.iter().map(dim).collect()
+}
+
+/// Checks inputs and outputs as a whole.
+pub(crate) fn signature(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> Result<Option<Signature>, String> {
+    for (kind, specs) in [("input", &inputs), ("output", &outputs)] {
+        if specs.len() > MAX_ITEMS {
+            return Err(format!("there are more than {MAX_ITEMS} of `[[{kind}]]`"));
+        }
+        let mut names = BTreeSet::new();
+        if let Some(twice) = specs.iter().find(|spec| !names.insert(&spec.name)) {
+            return Err(format!("`[[{kind}]]` has the name `{}` twice", twice.name));
+        }
+    }
+    match (inputs.is_empty(), outputs.is_empty()) {
+        (true, true) => Ok(None),
+        (false, false) => Ok(Some(Signature { inputs, outputs })),
+        (true, false) => Err("there is an `[[output]]` but no `[[input]]`".to_owned()),
+        (false, true) => Err("there is an `[[input]]` but no `[[output]]`".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci;
+
+    fn config() -> Config {
+        let spec = |name: &str, shape| TensorSpec { name: name.into(), dtype: DType::Bytes, shape };
+        Config {
+            name: "echo".parse().unwrap(),
+            version: "1.0.0-rc.1".into(),
+            description: Some("gives back what it gets".into()),
+            license: None,
+            signature: Some(Signature {
+                inputs: vec![spec("text", Some(vec![Dim::Any, Dim::Fixed(2)]))],
+                outputs: vec![spec("any rank", None), spec("scalar", Some(vec![]))],
+            }),
+            models: BTreeMap::from([("standard".parse().unwrap(), "onnx".into())]),
+        }
+    }
+
+    #[test]
+    fn a_config_comes_back_from_its_one_spelling() {
+        let written = oci::encode(&Wire::new(&config()));
+        assert_eq!(
+            String::from_utf8(written.clone()).unwrap(),
+            concat!(
+                r#"{"description":"gives back what it gets","inputs":[{"datatype":"BYTES","name":"text","shape":[-1,2]}],"#,
+                r#""models":{"standard":{"format":"onnx"}},"name":"echo","outputs":[{"datatype":"BYTES","name":"any rank"},"#,
+                r#"{"datatype":"BYTES","name":"scalar","shape":[]}],"version":"1.0.0-rc.1"}"#
+            )
+        );
+        assert_eq!(oci::decode::<Wire>(&written).unwrap().check(), Ok(config()));
+    }
+
+    #[track_caller]
+    fn refused(change: impl FnOnce(&mut Config), why: &str) {
+        let mut config = config();
+        change(&mut config);
+        let found = Wire::new(&config).check().unwrap_err();
+        assert!(found.contains(why), "{found}");
+    }
+
+    #[test]
+    fn what_no_recipe_would_give_is_refused() {
+        refused(|config| config.version = "1+2".into(), "a version");
+        refused(|config| config.version = String::new(), "a version");
+        refused(|config| config.description = Some("\u{1b}[2J".into()), "one line");
+        refused(|config| config.license = Some("x".repeat(MAX_TEXT + 1)), "one line");
+        refused(|config| *config.models.values_mut().next().unwrap() = "Onnx".into(), "a model format");
+        refused(|config| config.signature.as_mut().unwrap().outputs.clear(), "no `[[output]]`");
+        refused(|config| config.signature.as_mut().unwrap().outputs[1].name = "any rank".into(), "twice");
+    }
+
+    #[test]
+    fn dimensions_are_sizes_or_any() {
+        assert_eq!(dims(&[-1, 0, 3]), Ok(vec![Dim::Any, Dim::Fixed(0), Dim::Fixed(3)]));
+        assert!(dims(&[-2]).is_err());
+    }
+}

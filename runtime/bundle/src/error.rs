@@ -1,0 +1,151 @@
+//! Why a bundle could not be made, read, signed or trusted. For operators and module authors; no caller ever sees these.
+
+use crate::Digest;
+use std::{io, path::PathBuf};
+use torpor_manifest::FunctionName;
+
+/// Why a bundle could not be made, read, signed or trusted. [`Error::is_refusal`] tells the two kinds apart.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be read or written.
+    #[error("cannot {action} `{path}`")]
+    Io {
+        /// What was tried, such as `read`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A mistake in a `bundle.toml` or a trust policy.
+    #[error("{file}:{line}:{column}: {message}", file = .file.display())]
+    Text {
+        /// The file as it was given.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The column in characters, from 1.
+        column: usize,
+        /// What is wrong, and what to write instead.
+        message: String,
+    },
+    /// What was given to be packed does not make a bundle.
+    #[error("cannot pack `{path}`: {why}")]
+    Pack {
+        /// The file or folder that is at fault.
+        path: PathBuf,
+        /// Why not, and what to do.
+        why: String,
+    },
+    /// A file holds no key that can be used.
+    #[error("`{path}` holds no Ed25519 {kind} key in PEM: {why}; `torpor keygen` makes a pair")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// `private` or `public`.
+        kind: &'static str,
+        /// What the parser said.
+        why: String,
+    },
+    /// A key would have overwritten a file.
+    #[error("`{path}` exists already, and keys are never overwritten; choose another name, or move the file away")]
+    KeyExists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is no bundle, or it is not as it was packed.
+    #[error("`{path}` is not a whole bundle: {why}; pack or fetch it again")]
+    Damaged {
+        /// The bundle.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Nobody has signed the bundle.
+    #[error("`{path}` is not signed; sign it with `torpor sign`")]
+    Unsigned {
+        /// The bundle.
+        path: PathBuf,
+    },
+    /// Only keys that the policy does not know have signed the bundle.
+    #[error(
+        "`{path}` is signed only by keys that the trust policy does not know ({keys}); add the publisher to the policy if you \
+         trust it"
+    )]
+    Untrusted {
+        /// The bundle.
+        path: PathBuf,
+        /// The ids of those keys.
+        keys: String,
+    },
+    /// The key that signed the bundle was revoked.
+    #[error(
+        "`{path}` is signed with a key of `{publisher}` that the trust policy revokes; ask for one signed with a new key"
+    )]
+    Revoked {
+        /// The bundle.
+        path: PathBuf,
+        /// The publisher.
+        publisher: String,
+    },
+    /// The publisher may not provide this function.
+    #[error(
+        "`{path}` is signed by `{publisher}`, whom the trust policy allows only {functions}, not `{function}`; add a pattern to \
+         `functions` if it should be allowed"
+    )]
+    NotAllowed {
+        /// The bundle.
+        path: PathBuf,
+        /// The publisher.
+        publisher: String,
+        /// What it may provide, for people.
+        functions: String,
+        /// What it was to provide.
+        function: FunctionName,
+    },
+    /// A signature in the name of a known publisher is not that publisher's signature of this bundle.
+    #[error("`{path}` has a false signature in the name of `{publisher}`: {why}; do not use it, and fetch it again")]
+    FalseSignature {
+        /// The bundle.
+        path: PathBuf,
+        /// The publisher whose key is named.
+        publisher: String,
+        /// What does not fit.
+        why: String,
+    },
+    /// A file of the content store is not what it was when it was verified.
+    #[error("blob `{digest}` is damaged: {why}; redeploy the function to restore it")]
+    Blob {
+        /// The digest that the file should have.
+        digest: Digest,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Error {
+    /// Whether the thing asked about is not so (damaged, unsigned, not trusted), rather than that it could not be found out.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Error::Damaged { .. }
+            | Error::Unsigned { .. }
+            | Error::Untrusted { .. }
+            | Error::Revoked { .. }
+            | Error::NotAllowed { .. }
+            | Error::FalseSignature { .. }
+            | Error::Blob { .. } => true,
+            Error::Io { .. }
+            | Error::Text { .. }
+            | Error::Pack { .. }
+            | Error::Key { .. }
+            | Error::KeyExists { .. } => false,
+        }
+    }
+}
+
+/// Says what was tried with `path`, for `map_err`.
+pub(crate) fn io_at<'a>(action: &'static str, path: impl Into<PathBuf> + 'a) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |source| Error::Io { action, path: path.into(), source }
+}

@@ -1,0 +1,132 @@
+//! What the entries of a bundle mean: the function's manifest, the signatures that refer to it, and what the manifest names.
+//!
+//! Reading has two steps, and trust is decided between them. [`Layout::open`] reads what does not need to be trusted: headers,
+//! digests, envelopes. [`Layout::contents`] then reads what the publisher wrote. Each document is also built anew from its
+//! parts and compared, and a blob that nothing refers to is refused, so no byte of the file is free.
+
+use crate::{
+    Config, Digest, Error,
+    archive::Archive,
+    config::Wire,
+    digest::Piece,
+    dsse::Envelope,
+    oci::{self, EMPTY_CONTENT, Index, Manifest},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+use torpor_manifest::ModelName;
+
+/// The most signatures that one bundle has.
+const MAX_SIGNATURES: usize = 64;
+
+/// An open bundle of which only the outer parts were read.
+pub(crate) struct Layout {
+    pub(crate) archive: Archive,
+    /// The function's manifest. It was not read yet.
+    pub(crate) manifest: Piece,
+    /// The version that the index gives as a tag.
+    version: String,
+    pub(crate) signatures: Vec<Attached>,
+}
+
+/// A signature in a bundle, by whomever.
+pub(crate) struct Attached {
+    /// The manifest that refers to the function's manifest.
+    pub(crate) referrer: Piece,
+    pub(crate) piece: Piece,
+    pub(crate) envelope: Envelope,
+}
+
+/// What the publisher wrote.
+pub(crate) struct Contents {
+    pub(crate) config: Config,
+    pub(crate) config_piece: Piece,
+    pub(crate) module: Piece,
+    pub(crate) models: BTreeMap<ModelName, Piece>,
+}
+
+impl Layout {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let archive = Archive::open(path)?;
+        let index: Index = decode(&archive, "`index.json`", &archive.index)?;
+        let Some((manifest, version, referrers)) = index.parts() else {
+            return Err(archive.damaged("`index.json` is not that of a function"));
+        };
+        if referrers.len() > MAX_SIGNATURES {
+            return Err(archive.damaged(format!("it has more than {MAX_SIGNATURES} signatures")));
+        }
+        let version = version.to_owned();
+        let signatures = referrers
+            .into_iter()
+            .map(|referrer| Attached::read(&archive, manifest, referrer))
+            .collect::<Result<_, _>>()?;
+        Ok(Layout { archive, manifest, version, signatures })
+    }
+
+    /// Reads the function's manifest and config, and checks that the archive holds exactly what belongs to the bundle.
+    pub(crate) fn contents(&self) -> Result<Contents, Error> {
+        let archive = &self.archive;
+        let manifest: Manifest = decode(archive, "its manifest", &archive.read(self.manifest)?)?;
+        let config_piece = manifest.config.piece();
+        let wire: Wire = decode(archive, "its config", &archive.read(config_piece)?)?;
+        let config = wire.check().map_err(|why| archive.damaged(format!("its config is wrong: {why}")))?;
+        let Some((module, models)) = manifest.layers.split_first() else {
+            return Err(archive.damaged("its manifest names no module"));
+        };
+        let module = module.piece();
+        let models: Option<BTreeMap<ModelName, Piece>> =
+            models.iter().map(|layer| Some((layer.model()?, layer.piece()))).collect();
+        let models = models.unwrap_or_default();
+        let alike = models.keys().eq(config.models.keys()) && self.version == config.version;
+        if !alike || manifest != Manifest::function(&config, config_piece, module, &models) {
+            return Err(archive.damaged("its index, manifest and config do not fit each other"));
+        }
+        let contents = Contents { config, config_piece, module, models };
+        if !archive.digests().eq(self.reached(&contents)) {
+            return Err(archive.damaged("it has a blob that does not belong to it"));
+        }
+        Ok(contents)
+    }
+
+    /// The digests of everything that the bundle consists of.
+    fn reached(&self, contents: &Contents) -> BTreeSet<Digest> {
+        let mut reached: BTreeSet<_> = contents.pieces().map(|piece| piece.digest).collect();
+        reached.insert(self.manifest.digest);
+        for attached in &self.signatures {
+            reached.extend([attached.referrer.digest, attached.piece.digest, Digest::of(EMPTY_CONTENT)]);
+        }
+        reached
+    }
+}
+
+impl Contents {
+    /// What the manifest names.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece> {
+        [self.config_piece, self.module].into_iter().chain(self.models.values().copied())
+    }
+}
+
+impl Attached {
+    fn read(archive: &Archive, subject: Piece, referrer: Piece) -> Result<Self, Error> {
+        let manifest: Manifest = decode(archive, "the manifest of a signature", &archive.read(referrer)?)?;
+        archive.read(Piece::of(EMPTY_CONTENT))?;
+        let [layer] = manifest.layers.as_slice() else {
+            return Err(archive.damaged("the manifest of a signature is not that of one envelope"));
+        };
+        let piece = layer.piece();
+        let envelope: Envelope = decode(archive, "a signature", &archive.read(piece)?)?;
+        // A key's id is shown to people, so it must look like one.
+        let is_id = Digest::from_hex(envelope.keyid()).is_some();
+        if !is_id || manifest != Manifest::signature(subject, piece, envelope.keyid()) {
+            return Err(archive.damaged("the manifest of a signature does not fit it"));
+        }
+        Ok(Attached { referrer, piece, envelope })
+    }
+}
+
+fn decode<T: Serialize + DeserializeOwned>(archive: &Archive, what: &str, content: &[u8]) -> Result<T, Error> {
+    oci::decode(content).map_err(|why| archive.damaged(format!("{what} cannot be read: {why}")))
+}

@@ -1,0 +1,188 @@
+//! The OCI documents of a bundle: index, function manifest and signature manifest, as they are written.
+//!
+//! Each has exactly one spelling: compact JSON with its keys in the order of the alphabet. `oci-spec` has these documents too,
+//! but with unordered annotations and without refusing what it does not know. Pure.
+
+use crate::{Config, Digest, digest::Piece};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
+use torpor_manifest::ModelName;
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+const FUNCTION: &str = "application/vnd.torpor.function.v1";
+const CONFIG: &str = "application/vnd.torpor.function.config.v1+json";
+const MODULE: &str = "application/wasm";
+const MODEL: &str = "application/vnd.cncf.model.weight.v1.raw";
+const SIGNATURE: &str = "application/vnd.torpor.signature.v1";
+const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
+
+const TITLE: &str = "org.opencontainers.image.title";
+const DESCRIPTION: &str = "org.opencontainers.image.description";
+const LICENSES: &str = "org.opencontainers.image.licenses";
+const VERSION: &str = "org.opencontainers.image.version";
+const TAG: &str = "org.opencontainers.image.ref.name";
+const MODEL_NAME: &str = "vnd.torpor.model.name";
+const KEY_ID: &str = "vnd.torpor.signature.keyid";
+
+/// The content of the config that a manifest without one has.
+pub(crate) const EMPTY_CONTENT: &[u8] = b"{}";
+
+/// Notes by key, in the order of the alphabet.
+type Annotations = BTreeMap<String, String>;
+
+/// What is known of some content, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Descriptor {
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: Annotations,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<String>,
+    digest: Digest,
+    media_type: String,
+    size: u64,
+}
+
+impl Descriptor {
+    fn new(media_type: &str, piece: Piece) -> Self {
+        let Piece { digest, size } = piece;
+        Descriptor {
+            annotations: Annotations::new(),
+            artifact_type: None,
+            digest,
+            media_type: media_type.to_owned(),
+            size,
+        }
+    }
+
+    fn of_type(self, artifact_type: &str) -> Self {
+        Descriptor { artifact_type: Some(artifact_type.to_owned()), ..self }
+    }
+
+    fn note(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.annotations.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// The content that this describes.
+    pub(crate) fn piece(&self) -> Piece {
+        Piece { digest: self.digest, size: self.size }
+    }
+
+    /// The model whose weights this layer is.
+    pub(crate) fn model(&self) -> Option<ModelName> {
+        self.annotations.get(MODEL_NAME)?.parse().ok()
+    }
+}
+
+/// The root of the layout.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Index {
+    pub(crate) manifests: Vec<Descriptor>,
+    media_type: String,
+    schema_version: u32,
+}
+
+impl Index {
+    /// The index of a function's manifest and of its signatures, which are sorted by their digest.
+    pub(crate) fn new(function: Piece, version: &str, mut signatures: Vec<Piece>) -> Self {
+        signatures.sort_by_key(|piece| piece.digest);
+        let mut manifests = vec![Descriptor::new(MANIFEST, function).of_type(FUNCTION).note(TAG, version)];
+        manifests.extend(signatures.into_iter().map(|piece| Descriptor::new(MANIFEST, piece).of_type(SIGNATURE)));
+        Index { manifests, media_type: INDEX.to_owned(), schema_version: 2 }
+    }
+
+    /// The parts that [`Index::new`] was given, if this is what it made of them.
+    pub(crate) fn parts(&self) -> Option<(Piece, &str, Vec<Piece>)> {
+        let (function, signatures) = self.manifests.split_first()?;
+        let version = function.annotations.get(TAG)?;
+        let signatures: Vec<Piece> = signatures.iter().map(Descriptor::piece).collect();
+        (Index::new(function.piece(), version, signatures.clone()) == *self).then_some((
+            function.piece(),
+            version,
+            signatures,
+        ))
+    }
+}
+
+/// A manifest: of a function, or of a signature.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Manifest {
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: Annotations,
+    artifact_type: String,
+    pub(crate) config: Descriptor,
+    pub(crate) layers: Vec<Descriptor>,
+    media_type: String,
+    schema_version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subject: Option<Descriptor>,
+}
+
+impl Manifest {
+    /// The manifest of a function: its config, its module and its models, which are those that the config names.
+    pub(crate) fn function(
+        config: &Config,
+        content: Piece,
+        module: Piece,
+        models: &BTreeMap<ModelName, Piece>,
+    ) -> Self {
+        let texts = [
+            (TITLE, Some(config.name.as_str())),
+            (VERSION, Some(config.version.as_str())),
+            (DESCRIPTION, config.description.as_deref()),
+            (LICENSES, config.license.as_deref()),
+        ];
+        let annotations =
+            texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text?.to_owned()))).collect();
+        let mut layers = vec![Descriptor::new(MODULE, module).note(TITLE, format!("{}.wasm", config.name))];
+        // The file's name is made from the model's, so that the folder that a publisher packed from does not show in the digest
+        // and `oras pull` never writes two models to one file.
+        layers.extend(models.iter().map(|(name, piece)| {
+            let format = config.models.get(name).map_or("", String::as_str);
+            Descriptor::new(MODEL, *piece).note(TITLE, format!("{name}.{format}")).note(MODEL_NAME, name.as_str())
+        }));
+        Manifest {
+            annotations,
+            artifact_type: FUNCTION.to_owned(),
+            config: Descriptor::new(CONFIG, content),
+            layers,
+            media_type: MANIFEST.to_owned(),
+            schema_version: 2,
+            subject: None,
+        }
+    }
+
+    /// The manifest that attaches an envelope to the function's manifest.
+    pub(crate) fn signature(subject: Piece, envelope: Piece, keyid: &str) -> Self {
+        Manifest {
+            annotations: Annotations::from([(KEY_ID.to_owned(), keyid.to_owned())]),
+            artifact_type: SIGNATURE.to_owned(),
+            config: Descriptor::new(EMPTY, Piece::of(EMPTY_CONTENT)),
+            layers: vec![Descriptor::new(ENVELOPE, envelope)],
+            media_type: MANIFEST.to_owned(),
+            schema_version: 2,
+            subject: Some(Descriptor::new(MANIFEST, subject)),
+        }
+    }
+}
+
+/// The one spelling of a document.
+pub(crate) fn encode(document: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(document).expect("documents hold only texts, numbers, lists and maps with texts as keys")
+}
+
+/// Reads a document in its one spelling, and says what is wrong with any other.
+pub(crate) fn decode<T: Serialize + DeserializeOwned>(content: &[u8]) -> Result<T, String> {
+    // The parser's own text would repeat what a stranger wrote.
+    let document: T = serde_json::from_slice(content)
+        .map_err(|error| format!("it is not the expected JSON at line {} column {}", error.line(), error.column()))?;
+    if encode(&document) != content {
+        return Err("it is not in canonical form".to_owned());
+    }
+    Ok(document)
+}

@@ -1,0 +1,225 @@
+//! `bundle.toml`: what a module's author writes, checked with the place of each mistake. Does no I/O.
+
+use crate::{
+    Config, Error,
+    config::{self, MAX_ITEMS},
+    text::Text,
+};
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+use toml::Spanned;
+use torpor_manifest::ModelName;
+use torpor_tensor::{DType, TensorSpec};
+
+/// A checked `bundle.toml`. The paths are as written, relative to its folder.
+#[derive(Debug)]
+pub(crate) struct Recipe {
+    pub(crate) config: Config,
+    pub(crate) module: PathBuf,
+    pub(crate) models: BTreeMap<ModelName, PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    name: Spanned<String>,
+    version: Spanned<String>,
+    description: Option<Spanned<String>>,
+    license: Option<Spanned<String>>,
+    module: Spanned<String>,
+    #[serde(default)]
+    model: BTreeMap<Spanned<String>, RawModel>,
+    #[serde(default)]
+    input: Vec<Spanned<RawTensor>>,
+    #[serde(default)]
+    output: Vec<Spanned<RawTensor>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawModel {
+    file: Spanned<String>,
+    format: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTensor {
+    name: Spanned<String>,
+    datatype: Spanned<String>,
+    shape: Option<Spanned<Vec<i64>>>,
+}
+
+/// Reads the text of a `bundle.toml`; `file` is only its name here.
+pub(crate) fn parse(file: &Path, text: &str) -> Result<Recipe, Error> {
+    let text = Text { file, text };
+    let raw: Raw = text.parse()?;
+    let name = at(&text, &raw.name, |name| name.parse().map_err(explained))?;
+    at(&text, &raw.version, |version| config::version(version))?;
+    let line = |line: Option<Spanned<String>>| -> Result<Option<String>, Error> {
+        let Some(line) = line else { return Ok(None) };
+        at(&text, &line, |line| config::line(line))?;
+        Ok(Some(line.into_inner()))
+    };
+    let mut formats = BTreeMap::new();
+    let mut models = BTreeMap::new();
+    for (name, model) in &raw.model {
+        let name: ModelName = at(&text, name, |name| name.parse().map_err(explained))?;
+        let file = at(&text, &model.file, |file| path(file))?;
+        formats.insert(name.clone(), format(&text, model, &file)?);
+        models.insert(name, file);
+    }
+    if models.len() > MAX_ITEMS {
+        return Err(text.mistake(0..0, format!("a bundle has at most {MAX_ITEMS} models")));
+    }
+    // Only the whole is at fault where names repeat or one side is missing, so the first of its tables is pointed at.
+    let whole = raw.input.first().or(raw.output.first()).map_or(0..0, Spanned::span);
+    let signature = config::signature(tensors(&text, &raw.input)?, tensors(&text, &raw.output)?)
+        .map_err(|why| text.mistake(whole, why))?;
+    Ok(Recipe {
+        module: at(&text, &raw.module, |module| path(module))?,
+        config: Config {
+            name,
+            version: raw.version.into_inner(),
+            description: line(raw.description)?,
+            license: line(raw.license)?,
+            signature,
+            models: formats,
+        },
+        models,
+    })
+}
+
+/// Checks a written value, and points at it where it is wrong.
+fn at<T, U>(text: &Text<'_>, value: &Spanned<T>, check: impl FnOnce(&T) -> Result<U, String>) -> Result<U, Error> {
+    check(value.get_ref()).map_err(|why| text.mistake(value.span(), why))
+}
+
+fn explained(error: torpor_manifest::Error) -> String {
+    format!("{error}; {}", error.help())
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() || text.contains('\0') {
+        return Err("this is no path; write a file's path, relative to this file".to_owned());
+    }
+    Ok(PathBuf::from(text))
+}
+
+fn format(text: &Text<'_>, model: &RawModel, file: &Path) -> Result<String, Error> {
+    if let Some(format) = &model.format {
+        at(text, format, |format| config::format(format))?;
+        return Ok(format.get_ref().clone());
+    }
+    let format = file.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    at(text, &model.file, |_| {
+        config::format(&format).map_err(|_| "add `format`, since the file's extension is none".to_owned())
+    })?;
+    Ok(format)
+}
+
+fn tensors(text: &Text<'_>, tensors: &[Spanned<RawTensor>]) -> Result<Vec<TensorSpec>, Error> {
+    let spec = |tensor: &Spanned<RawTensor>| {
+        let RawTensor { name, datatype, shape } = tensor.get_ref();
+        at(text, name, |name| config::line(name))?;
+        Ok(TensorSpec {
+            name: name.get_ref().clone(),
+            dtype: at(text, datatype, |datatype| datatype.parse::<DType>().map_err(|error| error.to_string()))?,
+            shape: shape.as_ref().map(|shape| at(text, shape, |sizes| config::dims(sizes))).transpose()?,
+        })
+    };
+    tensors.iter().map(spec).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GOOD: &str = r#"name = "filetype"
+version = "1.0.0"
+license = "Apache-2.0"
+module = "filetype.wasm"
+
+[model.standard]
+file = "model.onnx"
+
+[model."v3.3"]
+file = "weights"
+format = "onnx"
+
+[[input]]
+name = "bytes"
+datatype = "BYTES"
+shape = [-1]
+
+[[output]]
+name = "label"
+datatype = "BYTES"
+"#;
+
+    #[test]
+    fn all_that_is_written_is_read() {
+        let recipe = parse(Path::new("bundle.toml"), GOOD).unwrap();
+        let config = recipe.config;
+        assert_eq!((config.name.as_str(), config.version.as_str()), ("filetype", "1.0.0"));
+        assert_eq!((config.description, config.license.as_deref()), (None, Some("Apache-2.0")));
+        assert_eq!(config.models.values().collect::<Vec<_>>(), ["onnx", "onnx"]);
+        assert_eq!(recipe.models["v3.3"], PathBuf::from("weights"));
+        assert_eq!(recipe.module, PathBuf::from("filetype.wasm"));
+        let signature = config.signature.unwrap();
+        assert_eq!((signature.inputs[0].name.as_str(), &signature.outputs[0].shape), ("bytes", &None));
+    }
+
+    #[test]
+    fn a_function_that_only_answers_http_has_no_signature() {
+        let text = "name = \"a\"\nversion = \"1\"\nmodule = \"a.wasm\"\n";
+        assert_eq!(parse(Path::new("bundle.toml"), text).unwrap().config.signature, None);
+    }
+
+    #[track_caller]
+    fn mistake(from: &str, to: &str, expected: &str) {
+        let text = GOOD.replacen(from, to, 1);
+        assert_ne!(text, GOOD);
+        let found = parse(Path::new("bundle.toml"), &text).unwrap_err().to_string();
+        assert!(found.starts_with(expected), "{found}");
+    }
+
+    #[test]
+    fn each_mistake_has_its_place() {
+        mistake(
+            "\"filetype\"",
+            "\"File Type\"",
+            "bundle.toml:1:8: `File Type` is not a function name: it must begin with",
+        );
+        mistake("\"1.0.0\"", "\"1 0\"", "bundle.toml:2:11: a version has");
+        mistake("license", "licence", "bundle.toml:3:1: unknown field `licence`, expected one of `name`");
+        mistake("\"filetype.wasm\"", "\"\"", "bundle.toml:4:10: this is no path");
+        mistake("model.standard", "model.Standard", "bundle.toml:6:8: `Standard` is not a model name");
+        mistake("model.onnx", "model", "bundle.toml:7:8: add `format`");
+        mistake("format = \"onnx\"", "format = \"O\"", "bundle.toml:11:10: a model format");
+        mistake("\"BYTES\"", "\"STRING\"", "bundle.toml:15:12: there is no datatype `STRING`; expected one of BOOL");
+        mistake("[-1]", "[-1, -2]", "bundle.toml:16:9: `-2` is no dimension");
+        mistake("[-1]", "[\"n\"]", "bundle.toml:16:10: invalid type");
+        mistake(
+            "[[output]]\nname = \"label\"\ndatatype = \"BYTES\"\n",
+            "",
+            "bundle.toml:13:1: there is an `[[input]]` but no",
+        );
+        mistake("version = \"1.0.0\"\n", "", "bundle.toml:1:1: missing field `version`");
+        mistake("\"label\"", "label", "bundle.toml:19:8: ");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_judged(text in any::<String>(), at in 0..GOOD.len(), with in "[\"=\\[\\]{}.a-z0-9\\n-]{0,4}") {
+            let _ = parse(Path::new("bundle.toml"), &text);
+            let mut changed = GOOD.to_owned();
+            changed.replace_range(at..=at, &with);
+            let _ = parse(Path::new("bundle.toml"), &changed);
+        }
+    }
+}

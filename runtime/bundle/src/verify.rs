@@ -1,0 +1,105 @@
+//! From a file that anybody may have written to a bundle that may run: [`Verified<Bundle>`], which is made only here.
+//!
+//! The order is the point. First the signature is checked against the policy, over a digest; only then is what the publisher
+//! wrote parsed, and only what the signed manifest names gets into the store, hashed on the way.
+
+use crate::{
+    Blob, Config, Digest, Error, Store, TrustPolicy,
+    layout::{Contents, Layout},
+};
+use std::{collections::BTreeMap, ops::Deref, path::Path};
+use torpor_manifest::{FunctionName, ModelName};
+
+/// Something whose digests and, unless the operator waived it, whose signature were checked. Only this crate makes one.
+#[derive(Debug, Clone)]
+pub struct Verified<T>(T);
+
+impl<T> Deref for Verified<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// A bundle in the content store.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// The digest of its manifest, which identifies all of it.
+    pub manifest_digest: Digest,
+    /// Who signed it; `None` where the operator accepted it unsigned.
+    pub publisher: Option<String>,
+    /// What it says of itself.
+    pub config: Config,
+    /// The Wasm module.
+    pub module: Blob,
+    /// Its models, by the name that the module loads.
+    pub models: BTreeMap<ModelName, Model>,
+}
+
+/// A model in the content store.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Its format, such as `onnx`. This crate knows no formats.
+    pub format: String,
+    /// The file.
+    pub blob: Blob,
+}
+
+/// Checks that `policy` lets the bundle at `path` run as `function`, and puts its parts into `store`.
+///
+/// # Errors
+/// A refusal ([`Error::is_refusal`]) when the file is damaged or not trusted, and [`Error::Io`] when that cannot be found out.
+pub fn verify(
+    path: &Path,
+    function: &FunctionName,
+    policy: &TrustPolicy,
+    store: &Store,
+) -> Result<Verified<Bundle>, Error> {
+    let layout = Layout::open(path)?;
+    let (contents, publisher) = trusted(&layout, policy, Some(function))?;
+    ingest(&layout, contents, Some(publisher), store)
+}
+
+/// Puts the parts of the bundle at `path` into `store` whoever made it. Its digests are checked, its signatures are not.
+///
+/// # Errors
+/// [`Error::Damaged`] when the file is no whole bundle, and [`Error::Io`] when that cannot be found out.
+pub fn accept_unsigned(path: &Path, store: &Store) -> Result<Verified<Bundle>, Error> {
+    let layout = Layout::open(path)?;
+    let contents = layout.contents()?;
+    ingest(&layout, contents, None, store)
+}
+
+/// What is in the bundle, and whose signature made it readable.
+pub(crate) fn trusted(
+    layout: &Layout,
+    policy: &TrustPolicy,
+    function: Option<&FunctionName>,
+) -> Result<(Contents, String), Error> {
+    let (publisher, statement) = policy.judge(layout, function)?;
+    let contents = layout.contents()?;
+    statement.names(&contents.config).map_err(|why| Error::FalseSignature {
+        path: layout.archive.path().to_owned(),
+        publisher: publisher.name.clone(),
+        why,
+    })?;
+    Ok((contents, publisher.name.clone()))
+}
+
+fn ingest(
+    layout: &Layout,
+    contents: Contents,
+    publisher: Option<String>,
+    store: &Store,
+) -> Result<Verified<Bundle>, Error> {
+    let Contents { config, config_piece, module, models } = contents;
+    store.ingest(&layout.archive, config_piece)?;
+    let module = store.ingest(&layout.archive, module)?;
+    let model = |(name, piece): (ModelName, _)| {
+        let format = config.models.get(&name).cloned().unwrap_or_default();
+        Ok((name, Model { format, blob: store.ingest(&layout.archive, piece)? }))
+    };
+    let models = models.into_iter().map(model).collect::<Result<_, Error>>()?;
+    Ok(Verified(Bundle { manifest_digest: layout.manifest.digest, publisher, config, module, models }))
+}

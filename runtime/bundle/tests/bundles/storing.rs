@@ -1,0 +1,97 @@
+//! The content store: damage, repair, the check before use.
+
+use crate::fixture::{Fixture, MODEL};
+use std::{
+    fs::{self, File, FileTimes},
+    time::{Duration, SystemTime},
+};
+use torpor_bundle::{Bundle, Error, Store, Verified};
+
+fn verified(fixture: &Fixture) -> Verified<Bundle> {
+    fixture.verify(&fixture.policy(&[("acme", "\"*\"", "")])).unwrap()
+}
+
+#[test]
+fn a_blob_has_its_digest_as_its_name() {
+    let fixture = Fixture::signed();
+    let model = &verified(&fixture).models["standard"].blob;
+    assert_eq!(model.path, fixture.path("state/blobs/sha256").join(model.digest.hex()));
+    model.check().unwrap();
+}
+
+#[test]
+fn damage_is_found_before_use_and_mended_by_the_next_deployment() {
+    let forged = b"WEIGHTS OF A MODEL";
+    let damages: [fn(&std::path::Path); 4] = [
+        |path| fs::write(path, b"WEIGHTS OF A MODEL").unwrap(),
+        |path| fs::write(path, b"weights").unwrap(),
+        |path| fs::remove_file(path).unwrap(),
+        |path| {
+            fs::write(path.with_extension("new"), b"WEIGHTS OF A MODEL").unwrap();
+            fs::rename(path.with_extension("new"), path).unwrap();
+        },
+    ];
+    assert_eq!(forged.len(), MODEL.len());
+    for damage in damages {
+        let fixture = Fixture::signed();
+        let bundle = verified(&fixture);
+        let blob = &bundle.models["standard"].blob;
+        damage(&blob.path);
+        let error = blob.check().unwrap_err();
+        assert!(matches!(error, Error::Blob { digest, .. } if digest == blob.digest) && error.is_refusal(), "{error}");
+        // It stays refused, and clones share the finding.
+        assert!(blob.clone().check().is_err());
+        verified(&fixture).models["standard"].blob.check().unwrap();
+        assert_eq!(fs::read(&blob.path).unwrap(), MODEL);
+        // The old value sees that the file is whole again.
+        blob.check().unwrap();
+    }
+}
+
+/// A program that sets the time of modification back does not hide a change, since the inode's own time goes on.
+#[cfg(unix)]
+#[test]
+fn a_change_under_the_same_length_and_time_is_found() {
+    let fixture = Fixture::signed();
+    let bundle = verified(&fixture);
+    let blob = &bundle.models["standard"].blob;
+    let modified = fs::metadata(&blob.path).unwrap().modified().unwrap();
+    // The clock of a file system is coarse.
+    std::thread::sleep(Duration::from_millis(20));
+    fs::write(&blob.path, b"WEIGHTS OF A MODEL").unwrap();
+    File::options().write(true).open(&blob.path).unwrap().set_times(FileTimes::new().set_modified(modified)).unwrap();
+    assert!(blob.check().is_err());
+}
+
+#[test]
+fn a_file_that_only_looks_different_is_read_and_passes() {
+    let fixture = Fixture::signed();
+    let bundle = verified(&fixture);
+    let blob = &bundle.module;
+    let file = File::options().write(true).open(&blob.path).unwrap();
+    file.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).unwrap();
+    blob.check().unwrap();
+    blob.check().unwrap();
+}
+
+#[test]
+fn a_whole_blob_is_not_written_again() {
+    let fixture = Fixture::signed();
+    let before = fs::metadata(&verified(&fixture).module.path).unwrap().modified().unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(fs::metadata(&verified(&fixture).module.path).unwrap().modified().unwrap(), before);
+    assert_eq!(fixture.stored(), 3);
+}
+
+#[test]
+fn what_a_crash_left_is_removed_when_it_is_old() {
+    let fixture = Fixture::signed();
+    fixture.store();
+    let (old, new) = (fixture.path("state/blobs/sha256/.new-old"), fixture.path("state/blobs/sha256/.new-new"));
+    let long_ago = SystemTime::now() - Duration::from_secs(48 * 60 * 60);
+    File::create(&old).unwrap().set_times(FileTimes::new().set_modified(long_ago)).unwrap();
+    File::create(&new).unwrap();
+    Store::open(&fixture.path("state")).unwrap();
+    // The new one may belong to another process.
+    assert!(!old.exists() && new.exists());
+}

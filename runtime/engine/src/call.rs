@@ -1,0 +1,80 @@
+//! One call, from the request's arrival to the end of its answer: deadline, lease, instance, outcome.
+
+mod http;
+mod instance;
+mod predict;
+
+pub use self::http::{Incomplete, RequestBody, ResponseBody};
+
+use crate::{CallError, WakeTiming, function::Inner};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use torpor_telemetry::Outcome;
+
+/// An answer, and where its time went.
+#[derive(Debug)]
+pub struct Answer<T> {
+    /// What the function answered.
+    pub value: T,
+    /// Where the time went.
+    pub timing: Timing,
+}
+
+/// Where a call's time went.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// From arrival until the call was let in, a wake included.
+    pub queue: Duration,
+    /// The wake that the call waited for; `None` when the function was warm.
+    pub wake: Option<WakeTiming>,
+    /// From being let in until the answer; for HTTP, until the head of the response.
+    pub run: Duration,
+}
+
+/// Counts a call when it ends. A call whose future is dropped half-way was abandoned by its caller.
+struct Record {
+    function: Arc<Inner>,
+    arrived: Instant,
+    outcome: Outcome,
+}
+
+impl Record {
+    fn new(function: &Arc<Inner>) -> Self {
+        Record { function: Arc::clone(function), arrived: Instant::now(), outcome: Outcome::Abandoned }
+    }
+
+    fn deadline(&self) -> tokio::time::Instant {
+        (self.arrived + self.function.manifest.limits.deadline).into()
+    }
+
+    /// Notes how the call ended.
+    fn note<T>(&mut self, result: &Result<T, CallError>) {
+        self.outcome = match result {
+            Ok(_) => Outcome::Answered,
+            Err(CallError::InvalidInput(_)) => Outcome::Refused,
+            Err(CallError::QueueFull { .. }) => Outcome::Shed,
+            Err(CallError::Deadline { .. }) => Outcome::Late,
+            Err(CallError::Unavailable { .. } | CallError::Failed { .. }) => Outcome::Failed,
+        };
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.function.metrics.ended(self.outcome, self.arrived.elapsed());
+    }
+}
+
+impl Inner {
+    fn late(&self) -> CallError {
+        CallError::Deadline { function: self.manifest.name.clone() }
+    }
+
+    /// A call failed for no fault of its caller. The operator is told why, the caller is not.
+    fn failed(&self, why: &str) -> CallError {
+        tracing::warn!(function = %self.manifest.name, why, "a call failed");
+        CallError::Failed { function: self.manifest.name.clone() }
+    }
+}

@@ -1,0 +1,144 @@
+//! Calls of `wasi:http/incoming-handler`: a request in, a response out, both streaming.
+//!
+//! The guest runs as a task of its own, because it goes on while its response is on the way to the client. The task holds the
+//! lease, so a function whose response still streams is not idle. A client that hangs up ends the task; a client that has got
+//! the whole response does not, so a guest may finish its work, within the deadline.
+
+use super::{Answer, Record, Timing, instance::instance};
+use crate::{CallError, Function, function::Lease};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+use tokio::{sync::oneshot, task::JoinHandle};
+use wasmtime_wasi_http::{Error as HttpError, WasiBody, WasiHttpView, p2::bindings::http::types::{ErrorCode, Scheme}};
+
+/// The body of a request. An error in it is what the guest finds when it reads that far.
+pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+type Head = Result<http::Response<WasiBody>, ErrorCode>;
+
+impl Function {
+    /// Answers one request, whose URI must have an authority. Waits in the function's queue, and for its wake if it is
+    /// asleep. Dropping the future, or the body before its end, ends the call.
+    ///
+    /// # Errors
+    /// What kept the function from sending the head of a response. After that, an error of the body.
+    pub async fn http(&self, request: http::Request<RequestBody>) -> Result<Answer<http::Response<ResponseBody>>, CallError> {
+        let function = self.inner();
+        let mut record = Record::new(function);
+        let deadline = record.deadline();
+        let lease = tokio::time::timeout_at(deadline, function.acquire()).await;
+        let lease = lease.unwrap_or_else(|_| Err(function.late()));
+        let lease = lease.inspect_err(|error| record.note::<()>(&Err(error.clone())))?;
+
+        let (arrived, admitted, wake) = (record.arrived, Instant::now(), lease.wake);
+        let (sender, receiver) = oneshot::channel();
+        let task = AbortOnDrop(Some(tokio::spawn(async move {
+            let result = tokio::time::timeout_at(deadline, run(&lease, request, sender)).await;
+            let result = result.unwrap_or_else(|_| Err(lease.function.late()));
+            record.note(&result);
+            result
+        })));
+        match receiver.await {
+            Ok(Ok(response)) => {
+                let timing = Timing { queue: admitted - arrived, wake, run: admitted.elapsed() };
+                let value = response.map(|body| ResponseBody { body, task: Some(task) });
+                Ok(Answer { value, timing })
+            }
+            Ok(Err(code)) => Err(function.failed(&format!("it answered with the error {code:?}"))),
+            // The guest has ended without a response; its task knows why.
+            Err(_) => match task.join().await {
+                Ok(Err(error)) => Err(error),
+                Ok(Ok(())) => Err(function.failed("it ended without a response")),
+                Err(error) => Err(function.failed(&error.to_string())),
+            },
+        }
+    }
+}
+
+async fn run(lease: &Lease, request: http::Request<RequestBody>, response: oneshot::Sender<Head>) -> Result<(), CallError> {
+    let function = &lease.function;
+    let trapped = |error: wasmtime::Error| function.failed(&format!("{error:#}"));
+    let Some(code) = &lease.warm().code.http else { return Err(function.failed("it has no http trigger")) };
+    let mut instance = instance(lease).await.map_err(trapped)?;
+    let store = &mut instance.store;
+    let guest = code.instantiate_async(&mut *store).await.map_err(trapped)?;
+    let request = request.map(|body| body.map_err(|error| HttpError::InternalError(Some(error.to_string()))));
+    let request = store.data_mut().http().new_incoming_request(Scheme::Http, request).map_err(trapped)?;
+    let response = store.data_mut().http().new_response_outparam(response).map_err(trapped)?;
+    guest.wasi_http_incoming_handler().call_handle(&mut *store, request, response).await.map_err(trapped)
+}
+
+/// Ends a task that nobody waits for any longer.
+#[derive(Debug)]
+struct AbortOnDrop<T>(Option<JoinHandle<T>>);
+
+impl<T> AbortOnDrop<T> {
+    async fn join(mut self) -> Result<T, tokio::task::JoinError> {
+        match &mut self.0 {
+            Some(task) => task.await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Lets the task go on unwatched.
+    fn detach(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// The body of a response, which the guest is still producing.
+#[derive(Debug)]
+pub struct ResponseBody {
+    body: WasiBody,
+    /// `None` once the body has ended, from when on the guest may finish unwatched.
+    task: Option<AbortOnDrop<Result<(), CallError>>>,
+}
+
+/// The guest ended before its response was complete: a trap, or its deadline.
+#[derive(Debug, thiserror::Error)]
+#[error("the response of the function is incomplete")]
+pub struct Incomplete;
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Incomplete;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Incomplete>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.let_finish();
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(|_| Incomplete)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl ResponseBody {
+    /// Lets the guest go on although nobody reads from it any more.
+    fn let_finish(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.detach();
+        }
+    }
+}

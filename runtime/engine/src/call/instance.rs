@@ -1,0 +1,25 @@
+//! A fresh sandboxed instance for one call.
+
+use crate::{function::Lease, guest::Guest, ticker::Running};
+use tokio::sync::SemaphorePermit;
+use wasmtime::{Store, UpdateDeadline};
+
+/// A store with its place in the pool. Dropping it ends the instance, whatever it was doing.
+pub(super) struct Instance<'a> {
+    pub(super) store: Store<Guest>,
+    _running: Running,
+    /// Declared last: the place is free only after the store is gone.
+    _place: SemaphorePermit<'a>,
+}
+
+/// Waits for a place, and takes it.
+pub(super) async fn instance(lease: &Lease) -> wasmtime::Result<Instance<'_>> {
+    let engine = &lease.function.engine;
+    let place = engine.places.acquire().await?;
+    let mut store = Store::new(&engine.wasmtime, Guest::new(&lease.function.capabilities, &lease.warm().models));
+    store.limiter(|guest| &mut guest.limiter);
+    // A guest that computes for long yields at every tick, so its deadline can end it and its neighbours get their turn.
+    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+    store.set_epoch_deadline(1);
+    Ok(Instance { store, _running: engine.ticker.running(), _place: place })
+}

@@ -1,0 +1,120 @@
+//! What all functions share: the wasmtime engine, the linker, the store of compiled modules, and the places for instances.
+
+use crate::{
+    bindings::PredictFunction,
+    error::{DeployError, Error},
+    function::Function,
+    guest::{Capabilities, Guest},
+    precompiled::Precompiled,
+    ticker::Ticker,
+    warm::Recipe,
+};
+use std::{path::PathBuf, sync::Arc};
+use tokio::sync::Semaphore;
+use torpor_bundle::{Bundle, Verified};
+use torpor_manifest::Manifest;
+use torpor_nn::Backends;
+use torpor_telemetry::Metrics;
+use wasmtime::{
+    InstanceAllocationStrategy, PoolingAllocationConfig,
+    component::{HasSelf, Linker},
+};
+
+/// Core modules in one component: the module itself, and the shims that the tools put around it.
+const CORE_INSTANCES: u32 = 8;
+/// Linear memories and tables in one component. Beyond the first of each they are rare.
+const MEMORIES: u32 = 2;
+const TABLES: u32 = 4;
+/// Bytes of a memory that stay mapped when its instance ends and are cleared by hand, which is cheaper than page faults.
+const KEPT_RESIDENT: usize = 128 * 1024;
+
+/// How to build an [`Engine`].
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The state directory; compiled modules and the host's key live there.
+    pub state: PathBuf,
+    /// Instances that may exist at the same time, of all functions together.
+    pub instances: u32,
+}
+
+/// Makes functions. One per process; cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+/// What every function holds on to.
+pub(crate) struct Shared {
+    pub(crate) wasmtime: wasmtime::Engine,
+    pub(crate) linker: Linker<Guest>,
+    pub(crate) precompiled: Precompiled,
+    pub(crate) ticker: Ticker,
+    /// One permit for each place in the pool. A request that finds none waits, within its deadline.
+    pub(crate) places: Semaphore,
+    backends: Backends,
+    metrics: Arc<Metrics>,
+}
+
+impl Engine {
+    /// Starts wasmtime and opens the store of compiled modules.
+    ///
+    /// # Errors
+    /// When the system cannot run guests, or the state directory cannot be written.
+    pub fn new(config: &Config, backends: Backends, metrics: Arc<Metrics>) -> Result<Self, Error> {
+        let wasmtime = wasmtime_engine(config.instances)?;
+        let linker = linker(&wasmtime).map_err(|error| Error::Engine(format!("{error:#}")))?;
+        let precompiled = Precompiled::open(&config.state, &wasmtime)?;
+        let ticker = Ticker::start(wasmtime.weak()).map_err(|error| Error::Engine(format!("no thread: {error}")))?;
+        let places = Semaphore::new(usize::try_from(config.instances).unwrap_or(Semaphore::MAX_PERMITS));
+        Ok(Engine { shared: Arc::new(Shared { wasmtime, linker, precompiled, ticker, places, backends, metrics }) })
+    }
+
+    /// Checks that this host can serve `manifest` with `bundle`, and compiles the module if that was not done before. The
+    /// function is cold afterwards. Folders in the manifest must be absolute. Blocks, for seconds where the module is large.
+    ///
+    /// # Errors
+    /// When manifest, bundle and host do not fit each other; see [`DeployError`].
+    pub fn deploy(&self, manifest: Manifest, bundle: &Verified<Bundle>) -> Result<Function, DeployError> {
+        let recipe = Recipe::new(&manifest, bundle, &self.shared.backends)?;
+        recipe.rehearse(&self.shared)?;
+        let capabilities = Capabilities::new(manifest.name.clone(), manifest.limits.memory.as_u64(), manifest.allow.clone())
+            .map_err(|(path, source)| DeployError::Folder { path, source })?;
+        let metrics = self.shared.metrics.function(manifest.name.as_str());
+        Ok(Function::new(Arc::clone(&self.shared), manifest, bundle, recipe, capabilities, metrics))
+    }
+}
+
+/// A wasmtime engine that keeps places for instances, so that making one takes microseconds.
+fn wasmtime_engine(instances: u32) -> Result<wasmtime::Engine, Error> {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES))
+        .total_memories(instances.saturating_mul(MEMORIES))
+        .total_tables(instances.saturating_mul(TABLES))
+        .total_stacks(instances)
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
+        .linear_memory_keep_resident(KEPT_RESIDENT)
+        .table_keep_resident(4096);
+    let mut config = wasmtime::Config::new();
+    config.epoch_interruption(true).allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    match wasmtime::Engine::new(&config) {
+        Ok(engine) => Ok(engine),
+        Err(error) => {
+            // The pool reserves address space, of which small systems have too little.
+            tracing::warn!(error = format!("{error:#}"), "no pool of instances on this system: each request will take longer");
+            config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+            wasmtime::Engine::new(&config).map_err(|error| Error::Engine(format!("{error:#}")))
+        }
+    }
+}
+
+/// Everything that a module may import.
+fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    PredictFunction::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    Ok(linker)
+}

@@ -1,0 +1,424 @@
+//! A deployed function: the mechanism around the state machine of `lifecycle.rs`.
+//!
+//! Whoever wants to run asks for a [`Lease`], which keeps the function warm. Wakes and sleeps run as tasks of their own, so a
+//! caller that hangs up stops neither. The lock is held for moments only: never across an await, and never while something
+//! is sent or dropped that could take it again.
+
+use crate::{
+    CallError, FunctionStatus, ModelStatus, State,
+    engine::Shared,
+    error::{WakeError, chain},
+    guest::Capabilities,
+    lifecycle::{AfterSleep, Arrival, Lifecycle, Policy},
+    warm::{Recipe, WakeTiming, Warm},
+};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::sync::{Notify, oneshot};
+use torpor_bundle::{Bundle, Verified};
+use torpor_manifest::Manifest;
+use torpor_telemetry::{FunctionMetrics, Phase};
+use torpor_tensor::Signature;
+
+/// What a caller whom the queue has no room for is told to wait. A place gets free within one request's time, which nobody
+/// knows; the header counts whole seconds, of which this is the least.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A deployed function. Cheap to clone; all clones are the same function.
+#[derive(Clone)]
+pub struct Function {
+    inner: Arc<Inner>,
+}
+
+/// Lives as long as the function.
+pub(crate) struct Inner {
+    pub(crate) engine: Arc<Shared>,
+    pub(crate) manifest: Manifest,
+    pub(crate) capabilities: Arc<Capabilities>,
+    pub(crate) metrics: FunctionMetrics,
+    pub(crate) signature: Arc<Signature>,
+    recipe: Arc<Recipe>,
+    version: String,
+    digest: String,
+    publisher: Option<String>,
+    gate: Mutex<Gate>,
+    /// Told whenever `retire` may have to look again.
+    changed: Notify,
+}
+
+/// What requests, wakes and sleeps change.
+struct Gate {
+    life: Lifecycle,
+    /// There while the state is `Warm`.
+    warm: Option<Arc<Warm>>,
+    /// As many as the state machine counts as waiting, in the order of their arrival.
+    waiters: VecDeque<Waiter>,
+    next_waiter: u64,
+    retired: bool,
+    last_wake: Option<WakeTiming>,
+    cause: Option<String>,
+    calls: u64,
+    last_call: Option<SystemTime>,
+}
+
+struct Waiter {
+    id: u64,
+    /// Whether it found the function asleep, so that it is told how long the wake took.
+    asleep: bool,
+    admit: oneshot::Sender<Result<Lease, CallError>>,
+}
+
+/// The right to run one request. Keeps the function warm; its place is free again when it is dropped.
+pub(crate) struct Lease {
+    pub(crate) function: Arc<Inner>,
+    /// The parts of the wake that the request had to wait for.
+    pub(crate) wake: Option<WakeTiming>,
+    /// `None` only while being dropped.
+    warm: Option<Arc<Warm>>,
+}
+
+impl Function {
+    pub(crate) fn new(
+        engine: Arc<Shared>,
+        manifest: Manifest,
+        bundle: &Verified<Bundle>,
+        recipe: Recipe,
+        capabilities: Capabilities,
+        metrics: FunctionMetrics,
+    ) -> Self {
+        let policy = Policy {
+            keep_warm: manifest.scale.min > 0,
+            idle_timeout: manifest.scale.idle_timeout,
+            max_concurrency: manifest.scale.max_concurrency,
+            queue: manifest.scale.queue,
+        };
+        let gate = Gate {
+            life: Lifecycle::new(policy, Instant::now()),
+            warm: None,
+            waiters: VecDeque::new(),
+            next_waiter: 0,
+            retired: false,
+            last_wake: None,
+            cause: None,
+            calls: 0,
+            last_call: None,
+        };
+        let inner = Inner {
+            engine,
+            manifest,
+            capabilities: Arc::new(capabilities),
+            metrics,
+            signature: Arc::new(bundle.config.signature.clone().unwrap_or_default()),
+            recipe: Arc::new(recipe),
+            version: bundle.config.version.clone(),
+            digest: bundle.manifest_digest.to_string(),
+            publisher: bundle.publisher.clone(),
+            gate: Mutex::new(gate),
+            changed: Notify::new(),
+        };
+        Function { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    /// The manifest it was deployed with.
+    pub fn manifest(&self) -> &Manifest {
+        &self.inner.manifest
+    }
+
+    /// The inputs and outputs that its bundle declares; empty for a function that only serves HTTP.
+    pub fn signature(&self) -> &Arc<Signature> {
+        &self.inner.signature
+    }
+
+    /// The version that its bundle declares.
+    pub fn version(&self) -> &str {
+        &self.inner.version
+    }
+
+    /// Whether the next call would be let in: a function at zero is ready, one that failed to wake lately is not.
+    pub fn is_ready(&self) -> bool {
+        self.inner.gate().life.state() != State::Failed
+    }
+
+    /// Wakes the function without a request if its manifest says that it stays warm. Must be called within a tokio runtime.
+    pub fn start(&self) {
+        if self.inner.manifest.scale.min > 0 && self.inner.gate().life.start_wake() {
+            self.inner.spawn_wake();
+        }
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> FunctionStatus {
+        let inner = &self.inner;
+        let gate = inner.gate();
+        let warm = gate.warm.as_deref();
+        let models = inner.recipe.models().iter().map(|model| ModelStatus {
+            name: model.name.to_string(),
+            backend: model.backend.kind().name(),
+            backend_version: model.backend.version().to_owned(),
+        });
+        FunctionStatus {
+            state: gate.life.state(),
+            version: Some(inner.version.clone()),
+            digest: Some(inner.digest.clone()),
+            publisher: inner.publisher.clone(),
+            models: models.collect(),
+            sessions: warm.map_or(0, |_| inner.recipe.models().len()),
+            memory: warm.and_then(|warm| warm.memory),
+            active: gate.life.active(),
+            queued: gate.life.waiting(),
+            calls: gate.calls,
+            last_call: gate.last_call,
+            wakes: inner.metrics.wakes.get(),
+            wake_failures: inner.metrics.wake_failures.get(),
+            sleeps: inner.metrics.sleeps.get(),
+            last_wake: gate.last_wake,
+            cause: gate.cause.clone(),
+            ..FunctionStatus::at_rest(&inner.manifest)
+        }
+    }
+
+    /// Puts the function to sleep for good, once the requests that run now have ended. Nobody may call it afterwards.
+    pub async fn retire(&self) {
+        let inner = &self.inner;
+        inner.gate().retired = true;
+        loop {
+            let changed = inner.changed.notified();
+            let warm = {
+                let mut gate = inner.gate();
+                match gate.life.state() {
+                    State::Cold | State::Failed => return,
+                    _ => gate.life.retire().then(|| gate.warm.take()).flatten(),
+                }
+            };
+            match warm {
+                Some(warm) => inner.sleep(warm).await,
+                None => changed.await,
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        // Nothing in a locked section panics half-way through a change.
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the function is warm and has a place. Wakes it if it is asleep. Dropping the future gives up.
+    pub(crate) async fn acquire(self: &Arc<Self>) -> Result<Lease, CallError> {
+        let (id, admitted) = {
+            let mut gate = self.gate();
+            let asleep = gate.life.state() != State::Warm;
+            match gate.life.arrive(Instant::now()) {
+                Arrival::Run => return Ok(self.lease(&mut gate, None)),
+                Arrival::Full => {
+                    return Err(CallError::QueueFull { function: self.manifest.name.clone(), retry_after: RETRY_AFTER });
+                }
+                Arrival::Failed => return Err(self.unavailable()),
+                Arrival::Wait => self.enqueue(&mut gate, asleep),
+                Arrival::WaitAndWake => {
+                    self.spawn_wake();
+                    self.enqueue(&mut gate, asleep)
+                }
+            }
+        };
+        let _waiting = Waiting { function: self, id };
+        admitted.await.unwrap_or_else(|_| Err(self.unavailable()))
+    }
+
+    fn enqueue(&self, gate: &mut Gate, asleep: bool) -> (u64, oneshot::Receiver<Result<Lease, CallError>>) {
+        let id = gate.next_waiter;
+        gate.next_waiter += 1;
+        let (admit, admitted) = oneshot::channel();
+        gate.waiters.push_back(Waiter { id, asleep, admit });
+        self.metrics.queued.inc();
+        (id, admitted)
+    }
+
+    fn unavailable(&self) -> CallError {
+        CallError::Unavailable { function: self.manifest.name.clone() }
+    }
+
+    fn lease(self: &Arc<Self>, gate: &mut Gate, wake: Option<WakeTiming>) -> Lease {
+        self.metrics.active.inc();
+        Lease { function: Arc::clone(self), wake, warm: gate.warm.clone() }
+    }
+
+    /// Takes from the queue everybody who may run now. The caller hands out the leases after it has let go of the lock, since
+    /// a lease whose receiver is gone is dropped at once, and that takes the lock.
+    fn admissible(self: &Arc<Self>, gate: &mut Gate) -> Vec<(Waiter, Lease)> {
+        let mut admitted = Vec::new();
+        while gate.life.admit() {
+            let Some(waiter) = gate.waiters.pop_front() else { break };
+            self.metrics.queued.dec();
+            let wake = if waiter.asleep { gate.last_wake } else { None };
+            let lease = self.lease(gate, wake);
+            admitted.push((waiter, lease));
+        }
+        admitted
+    }
+
+    fn spawn_wake(self: &Arc<Self>) {
+        let function = Arc::clone(self);
+        tokio::spawn(async move {
+            // A task of its own, so that a panic in it is a failed wake and not a function that wakes for ever.
+            let wake = tokio::spawn(Warm::wake(Arc::clone(&function.engine), Arc::clone(&function.recipe)));
+            match wake.await.unwrap_or(Err(WakeError::Interrupted)) {
+                Ok(warm) => function.woke(warm),
+                Err(error) => function.wake_failed(&error),
+            }
+        });
+    }
+
+    fn woke(self: &Arc<Self>, warm: Warm) {
+        let timing = warm.timing;
+        self.metrics.wakes.inc();
+        self.metrics.warm.set(1);
+        self.metrics.wake_phase(Phase::Map, timing.map);
+        self.metrics.wake_phase(Phase::Link, timing.link);
+        self.metrics.wake_phase(Phase::Session, timing.session);
+        self.metrics.wake_phase(Phase::Total, timing.total);
+        tracing::debug!(function = %self.manifest.name, ?timing, "awake");
+        let admitted = {
+            let mut gate = self.gate();
+            gate.warm = Some(Arc::new(warm));
+            gate.last_wake = Some(timing);
+            gate.cause = None;
+            gate.life.woke(Instant::now());
+            self.admissible(&mut gate)
+        };
+        hand_out(admitted);
+        self.changed.notify_waiters();
+        if self.manifest.scale.min == 0 {
+            tokio::spawn(Arc::clone(self).sleep_when_idle());
+        }
+    }
+
+    fn wake_failed(self: &Arc<Self>, error: &WakeError) {
+        let cause = chain(error);
+        self.metrics.wake_failures.inc();
+        let (waiters, back_off, retired) = {
+            let mut gate = self.gate();
+            let back_off = gate.life.wake_failed(Instant::now());
+            gate.cause = Some(cause.clone());
+            (std::mem::take(&mut gate.waiters), back_off, gate.retired)
+        };
+        tracing::warn!(function = %self.manifest.name, cause, ?back_off, "the function did not wake");
+        for waiter in waiters {
+            self.metrics.queued.dec();
+            // Whoever hung up meanwhile needs no answer.
+            let _ = waiter.admit.send(Err(self.unavailable()));
+        }
+        self.changed.notify_waiters();
+        if self.manifest.scale.min > 0 && !retired {
+            let function = Function { inner: Arc::clone(self) };
+            tokio::spawn(async move {
+                tokio::time::sleep(back_off).await;
+                if !function.inner.gate().retired {
+                    function.start();
+                }
+            });
+        }
+    }
+
+    /// The one timer of a warm function. It ends with the sleep, so a cold function has none.
+    async fn sleep_when_idle(self: Arc<Self>) {
+        loop {
+            let now = Instant::now();
+            // While somebody runs, the earliest that it could be idle for long enough is a whole time-out away.
+            let next = self.gate().life.sleep_at().unwrap_or(now + self.manifest.scale.idle_timeout);
+            tokio::time::sleep_until(next.into()).await;
+            let warm = {
+                let mut gate = self.gate();
+                match gate.life.state() {
+                    State::Warm if gate.life.try_sleep(Instant::now()) => gate.warm.take(),
+                    State::Warm => None,
+                    // `retire` was quicker.
+                    _ => return,
+                }
+            };
+            if let Some(warm) = warm {
+                return self.sleep(warm).await;
+            }
+        }
+    }
+
+    /// Gives everything back. The state is `Sleeping`, so nobody runs and nobody else holds `warm`.
+    async fn sleep(self: &Arc<Self>, warm: Arc<Warm>) {
+        let closed = tokio::task::spawn_blocking(move || match Arc::into_inner(warm) {
+            Some(warm) => warm.close(),
+            None => tracing::error!("a request still holds a function that goes to sleep"),
+        });
+        if closed.await.is_err() {
+            tracing::error!(function = %self.manifest.name, "giving the function's memory back did not go well");
+        }
+        self.metrics.sleeps.inc();
+        self.metrics.warm.set(0);
+        tracing::debug!(function = %self.manifest.name, "asleep");
+        if self.gate().life.slept() == AfterSleep::Wake {
+            self.spawn_wake();
+        }
+        self.changed.notify_waiters();
+    }
+}
+
+fn hand_out(admitted: Vec<(Waiter, Lease)>) {
+    for (waiter, lease) in admitted {
+        // A lease that comes back was for somebody who hung up: dropping it lets the next one in.
+        drop(waiter.admit.send(Ok(lease)));
+    }
+}
+
+impl Lease {
+    pub(crate) fn warm(&self) -> &Warm {
+        // Only `drop` takes it.
+        self.warm.as_deref().expect("a lease holds its function until it is dropped")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // First, so that a function without leases is held by nobody but itself.
+        self.warm = None;
+        let function = &self.function;
+        function.metrics.active.dec();
+        let (admitted, idle) = {
+            let mut gate = function.gate();
+            gate.life.finish(Instant::now());
+            gate.calls += 1;
+            gate.last_call = Some(SystemTime::now());
+            (function.admissible(&mut gate), gate.life.active() == 0)
+        };
+        hand_out(admitted);
+        if idle {
+            function.changed.notify_waiters();
+        }
+    }
+}
+
+/// Held while a request waits; takes it out of the queue when it gives up.
+struct Waiting<'a> {
+    function: &'a Inner,
+    id: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut gate = self.function.gate();
+        // Whoever was let in is no longer in the queue; if nobody took the lease, it was dropped with the channel.
+        if let Ok(index) = gate.waiters.binary_search_by_key(&self.id, |waiter| waiter.id) {
+            let waiter = gate.waiters.remove(index);
+            gate.life.give_up(Instant::now());
+            drop(gate);
+            drop(waiter);
+            self.function.metrics.queued.dec();
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! How a function is doing, for `ps` and the admin interface.
+
+use crate::{State, WakeTiming};
+use serde::{Serialize, Serializer};
+use std::time::{Duration, SystemTime};
+use torpor_manifest::Manifest;
+
+/// A function at one moment.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct FunctionStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it stands in its life.
+    pub state: State,
+    /// What calls it.
+    pub trigger: TriggerStatus,
+    /// Version that its bundle declares; `None` for a function that was not deployed.
+    pub version: Option<String>,
+    /// Digest of its bundle's manifest; `None` for a function that was not deployed.
+    pub digest: Option<String>,
+    /// Who signed its bundle; `None` where the host takes unsigned ones.
+    pub publisher: Option<String>,
+    /// The models that it may use.
+    pub models: Vec<ModelStatus>,
+    /// Open native sessions.
+    pub sessions: usize,
+    /// How much the process grew when it woke, in bytes; `None` while it is not warm.
+    pub memory: Option<u64>,
+    /// Requests that are being answered.
+    pub active: usize,
+    /// Requests that wait.
+    pub queued: usize,
+    /// Requests that have ended, however they did.
+    pub calls: u64,
+    /// When the last request ended, in seconds since 1970.
+    #[serde(serialize_with = "unix_seconds")]
+    pub last_call: Option<SystemTime>,
+    /// Wakes that succeeded.
+    pub wakes: u64,
+    /// Wakes that did not.
+    pub wake_failures: u64,
+    /// Times it went back to zero.
+    pub sleeps: u64,
+    /// The parts of the last wake.
+    pub last_wake: Option<WakeTiming>,
+    /// Why the last wake did not succeed, or why the function was not deployed; `None` once it has woken.
+    pub cause: Option<String>,
+}
+
+/// What calls a function.
+#[derive(Debug, Clone, Serialize)]
+pub struct TriggerStatus {
+    /// The path of its HTTP trigger.
+    pub http: Option<String>,
+    /// Whether the inference protocol serves it.
+    pub inference: bool,
+}
+
+impl TriggerStatus {
+    fn new(manifest: &Manifest) -> Self {
+        let http = manifest.trigger.http.as_ref().map(|http| http.path.to_string());
+        TriggerStatus { http, inference: manifest.trigger.inference.is_some() }
+    }
+}
+
+impl FunctionStatus {
+    /// A function that has done nothing yet.
+    pub(crate) fn at_rest(manifest: &Manifest) -> Self {
+        FunctionStatus {
+            name: manifest.name.to_string(),
+            state: State::Cold,
+            trigger: TriggerStatus::new(manifest),
+            version: None,
+            digest: None,
+            publisher: None,
+            models: Vec::new(),
+            sessions: 0,
+            memory: None,
+            active: 0,
+            queued: 0,
+            calls: 0,
+            last_call: None,
+            wakes: 0,
+            wake_failures: 0,
+            sleeps: 0,
+            last_wake: None,
+            cause: None,
+        }
+    }
+
+    /// A function that could not be deployed, and why.
+    pub fn not_deployed(manifest: &Manifest, cause: String) -> Self {
+        FunctionStatus { state: State::Failed, cause: Some(cause), ..Self::at_rest(manifest) }
+    }
+}
+
+/// A model that a function may use.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelStatus {
+    /// The name that the module loads.
+    pub name: String,
+    /// The library that runs it.
+    pub backend: &'static str,
+    /// The library's version.
+    pub backend_version: String,
+}
+
+pub(crate) fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64() * 1e3)
+}
+
+fn unix_seconds<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    let since = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    since.map(|since| since.as_secs_f64()).serialize(serializer)
+}

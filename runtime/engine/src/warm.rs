@@ -1,0 +1,206 @@
+//! What a function holds while it is warm, how it is made, and how it is given back.
+
+use crate::{
+    bindings::PredictFunctionPre,
+    engine::Shared,
+    error::{DeployError, WakeError, chain},
+    guest::Guest,
+    memory,
+};
+use futures::future::{join, join_all};
+use std::{
+    num::NonZeroUsize,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use torpor_bundle::{Blob, Bundle};
+use torpor_manifest::{BackendChoice, FunctionName, Manifest, ModelName};
+use torpor_nn::{Backend, BackendKind, Backends, Choice, Model, ModelFormat, OpenOptions};
+use torpor_tensor::NamedTensor;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+
+/// How long the parts of a wake took. Code and models are got at the same time, so the parts do not add up to the whole.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub struct WakeTiming {
+    /// Checking and mapping the compiled module.
+    #[serde(serialize_with = "crate::status::milliseconds", rename = "map_ms")]
+    pub map: Duration,
+    /// Resolving its imports.
+    #[serde(serialize_with = "crate::status::milliseconds", rename = "link_ms")]
+    pub link: Duration,
+    /// Opening all its models.
+    #[serde(serialize_with = "crate::status::milliseconds", rename = "session_ms")]
+    pub session: Duration,
+    /// The whole wake.
+    #[serde(serialize_with = "crate::status::milliseconds", rename = "total_ms")]
+    pub total: Duration,
+}
+
+/// All that a wake needs to know, checked at deploy. Lives as long as the function, and holds no code and no session.
+pub(crate) struct Recipe {
+    function: FunctionName,
+    module: Blob,
+    predict: bool,
+    http: bool,
+    models: Vec<Ingredient>,
+}
+
+/// One granted model.
+pub(crate) struct Ingredient {
+    pub(crate) name: ModelName,
+    pub(crate) backend: Arc<dyn Backend>,
+    blob: Blob,
+    format: ModelFormat,
+    options: OpenOptions,
+}
+
+/// Code and models, ready to run. Shared by all running requests; the function drops it when it goes to sleep.
+pub(crate) struct Warm {
+    pub(crate) code: Code,
+    pub(crate) models: Arc<Models>,
+    pub(crate) timing: WakeTiming,
+    /// How much the process grew during the wake, in bytes. Other functions that woke meanwhile are in it.
+    pub(crate) memory: Option<u64>,
+}
+
+/// The mapped module with its imports resolved, once for each thing that it exports.
+pub(crate) struct Code {
+    pub(crate) predict: Option<PredictFunctionPre<Guest>>,
+    pub(crate) http: Option<ProxyPre<Guest>>,
+}
+
+/// The open models of one function, by the names under which its manifest grants them.
+pub(crate) struct Models {
+    function: FunctionName,
+    models: Vec<(ModelName, Model)>,
+}
+
+impl Recipe {
+    pub(crate) fn new(manifest: &Manifest, bundle: &Bundle, backends: &Backends) -> Result<Self, DeployError> {
+        if manifest.trigger.inference.is_some() && bundle.config.signature.is_none() {
+            return Err(DeployError::NoSignature);
+        }
+        let ingredient = |(name, grant): (&ModelName, &torpor_manifest::ModelGrant)| {
+            let model = bundle.models.get(name).ok_or_else(|| no_model(name, bundle))?;
+            let failed = |source| DeployError::Model { model: name.clone(), source };
+            let format: ModelFormat = model.format.parse().map_err(|error: torpor_nn::UnknownFormat| failed(error.into()))?;
+            let backend = Arc::clone(backends.choose(choice(grant.backend), format).map_err(failed)?);
+            let at_least_one = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
+            let options = OpenOptions { threads: at_least_one(grant.threads), parallel: at_least_one(grant.parallel) };
+            Ok(Ingredient { name: name.clone(), backend, blob: model.blob.clone(), format, options })
+        };
+        Ok(Recipe {
+            function: manifest.name.clone(),
+            module: bundle.module.clone(),
+            predict: manifest.trigger.inference.is_some(),
+            http: manifest.trigger.http.is_some(),
+            models: manifest.models.iter().map(ingredient).collect::<Result<_, DeployError>>()?,
+        })
+    }
+
+    pub(crate) fn models(&self) -> &[Ingredient] {
+        &self.models
+    }
+
+    /// Does once what every wake will do with the code, so that a module that cannot be served is found at deploy.
+    pub(crate) fn rehearse(&self, engine: &Shared) -> Result<(), DeployError> {
+        engine.precompiled.prepare(&engine.wasmtime, &self.module)?;
+        self.code(engine).map(drop)
+    }
+
+    fn code(&self, engine: &Shared) -> Result<(Code, Duration, Duration), DeployError> {
+        let start = Instant::now();
+        let component = engine.precompiled.load(&engine.wasmtime, &self.module)?;
+        let mapped = Instant::now();
+        let link = |error: wasmtime::Error| DeployError::Link(format!("{error:#}"));
+        let instance = engine.linker.instantiate_pre(&component).map_err(link)?;
+        let no_export = |trigger, export| move |_| DeployError::NoExport { trigger, export };
+        let predict = self.predict.then(|| PredictFunctionPre::new(instance.clone())).transpose();
+        let http = self.http.then(|| ProxyPre::new(instance)).transpose();
+        let code = Code {
+            predict: predict.map_err(no_export("inference", "torpor:function/predict"))?,
+            http: http.map_err(no_export("http", "wasi:http/incoming-handler"))?,
+        };
+        Ok((code, mapped - start, mapped.elapsed()))
+    }
+}
+
+fn no_model(name: &ModelName, bundle: &Bundle) -> DeployError {
+    let names: Vec<_> = bundle.models.keys().map(|name| format!("`{name}`")).collect();
+    let available = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    DeployError::NoModel { model: name.clone(), available }
+}
+
+fn choice(backend: BackendChoice) -> Choice {
+    match backend {
+        BackendChoice::Auto => Choice::Auto,
+        BackendChoice::OnnxRuntime => Choice::Only(BackendKind::OnnxRuntime),
+        BackendChoice::Tract => Choice::Only(BackendKind::Tract),
+    }
+}
+
+impl Ingredient {
+    async fn open(&self) -> Result<Model, WakeError> {
+        // The check is one look at the file's metadata, unless somebody has touched the file: then it is hashed again.
+        let blob = self.blob.clone();
+        let checked = tokio::task::spawn_blocking(move || blob.check()).await.map_err(|_| WakeError::Interrupted)?;
+        checked.map_err(DeployError::Bundle)?;
+        let open = Model::open(Arc::clone(&self.backend), self.blob.path.clone(), self.format, self.options);
+        open.await.map_err(|source| WakeError::Model { model: self.name.clone(), source })
+    }
+}
+
+impl Warm {
+    /// Maps the code and opens the models, both at the same time. Dropping the future closes what was opened so far.
+    pub(crate) async fn wake(engine: Arc<Shared>, recipe: Arc<Recipe>) -> Result<Self, WakeError> {
+        let before = memory::resident();
+        let start = Instant::now();
+        let code = tokio::task::spawn_blocking({
+            let recipe = Arc::clone(&recipe);
+            move || recipe.code(&engine)
+        });
+        let models = async {
+            let opened = join_all(recipe.models.iter().map(Ingredient::open)).await;
+            (opened, start.elapsed())
+        };
+        let (code, (opened, session)) = join(code, models).await;
+
+        let names = recipe.models.iter().map(|ingredient| ingredient.name.clone());
+        let models = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let models = Arc::new(Models { function: recipe.function.clone(), models: names.zip(models).collect() });
+        let (code, map, link) = code.map_err(|_| WakeError::Interrupted)??;
+        let timing = WakeTiming { map, link, session, total: start.elapsed() };
+        let memory = before.zip(memory::resident()).map(|(before, after)| after.saturating_sub(before));
+        Ok(Warm { code, models, timing, memory })
+    }
+
+    /// Gives everything back to the operating system. Blocks until it is done.
+    pub(crate) fn close(self) {
+        let Warm { code, models, .. } = self;
+        drop(code);
+        match Arc::into_inner(models) {
+            Some(models) => models.models.into_iter().for_each(|(_, model)| model.close()),
+            // An instance outlives its request only if the life cycle is broken; its drop then closes the models.
+            None => tracing::error!("an instance still holds the models of a function that goes to sleep"),
+        }
+        memory::give_back();
+    }
+}
+
+impl Models {
+    /// Where a granted model stands.
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.models.iter().position(|(granted, _)| granted.as_str() == name)
+    }
+
+    /// Runs a model once.
+    pub(crate) async fn run(&self, model: usize, inputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, torpor_nn::Error> {
+        self.models[model].1.run(inputs).await
+    }
+
+    /// Tells the operator of a run that failed for no fault of its inputs.
+    pub(crate) fn report(&self, model: usize, error: &torpor_nn::Error) {
+        let (function, model) = (&self.function, &self.models[model].0);
+        tracing::warn!(%function, %model, error = chain(error), "a model failed to run");
+    }
+}

@@ -1,0 +1,103 @@
+//! The one place where an error becomes a status and a body.
+//!
+//! The body is the Open Inference Protocol's `{"error": "…"}`, for HTTP triggers too. It never holds a backend's text, a
+//! trap's text or a path: those went to the log where they came up.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, Method, StatusCode, header};
+use std::time::Duration;
+use torpor_engine::CallError;
+use torpor_manifest::{ByteSize, FunctionName};
+
+/// Why a request is refused or failed, in a form for its caller.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    code: Code,
+    text: String,
+}
+
+/// Every way in which a request ends without an answer.
+#[derive(Debug)]
+enum Code {
+    BadRequest,
+    NotFound,
+    MethodNotAllowed { allowed: String },
+    BodyTimeout,
+    BodyTooLarge,
+    QueueFull { retry_after: Duration },
+    Deadline,
+    Failed,
+}
+
+impl ApiError {
+    pub(crate) fn bad_request(text: impl Into<String>) -> Self {
+        ApiError { code: Code::BadRequest, text: text.into() }
+    }
+
+    pub(crate) fn not_found(text: impl Into<String>) -> Self {
+        ApiError { code: Code::NotFound, text: text.into() }
+    }
+
+    pub(crate) fn method_not_allowed<'a>(method: &Method, allowed: impl IntoIterator<Item = &'a str>) -> Self {
+        let allowed = allowed.into_iter().collect::<Vec<_>>().join(", ");
+        let method: String = method.as_str().chars().take(32).collect();
+        ApiError { text: format!("`{method}` is not served here; use {allowed}"), code: Code::MethodNotAllowed { allowed } }
+    }
+
+    pub(crate) fn body_too_large(function: &FunctionName, limit: ByteSize) -> Self {
+        let text = format!("the body is larger than {limit}, the limit of `{function}`");
+        ApiError { code: Code::BodyTooLarge, text }
+    }
+
+    pub(crate) fn body_timeout(function: &FunctionName) -> Self {
+        ApiError { code: Code::BodyTimeout, text: format!("the body did not arrive within the deadline of `{function}`") }
+    }
+
+    pub(crate) fn failed(text: impl Into<String>) -> Self {
+        ApiError { code: Code::Failed, text: text.into() }
+    }
+}
+
+impl From<CallError> for ApiError {
+    fn from(error: CallError) -> Self {
+        let text = error.to_string();
+        let code = match error {
+            CallError::InvalidInput(_) => Code::BadRequest,
+            CallError::QueueFull { retry_after, .. } => Code::QueueFull { retry_after },
+            CallError::Deadline { .. } => Code::Deadline,
+            // Not 503: trying again at once would not help, and it is for the operator to act.
+            CallError::Unavailable { .. } | CallError::Failed { .. } => Code::Failed,
+        };
+        ApiError { code, text }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = match self.code {
+            Code::BadRequest => StatusCode::BAD_REQUEST,
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Code::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Code::QueueFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Deadline => StatusCode::GATEWAY_TIMEOUT,
+            Code::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let mut response = (status, axum::Json(serde_json::json!({ "error": self.text }))).into_response();
+        match self.code {
+            Code::MethodNotAllowed { allowed } => {
+                // Methods are tokens, which every header may hold.
+                if let Ok(allowed) = HeaderValue::from_str(&allowed) {
+                    response.headers_mut().insert(header::ALLOW, allowed);
+                }
+            }
+            Code::QueueFull { retry_after } => {
+                let seconds = HeaderValue::from(retry_after.as_secs().max(1));
+                response.headers_mut().insert(header::RETRY_AFTER, seconds);
+            }
+            _ => {}
+        }
+        response
+    }
+}

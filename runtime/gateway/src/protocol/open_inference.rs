@@ -1,0 +1,245 @@
+//! The Open Inference Protocol (version 2) over REST, with JSON tensors.
+//!
+//! Source: the protocol's `inference_rest.md`. Tensor data may be flat or nested as deep as the shape; elements are JSON
+//! numbers, booleans or strings. The binary tensor extension is not supported, and is refused by name.
+
+mod elements;
+mod write;
+
+pub(crate) use write::{infer_response, model_metadata};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use torpor_tensor::{DType, NamedTensor, Shape, Signature};
+
+/// Dimensions that one tensor may have. ONNX Runtime and its peers take no more than 8 in most operators.
+const MAX_RANK: usize = 32;
+/// Tensors in one request.
+const MAX_TENSORS: usize = 256;
+
+/// What a caller asks of a model.
+#[derive(Debug, PartialEq)]
+pub(crate) struct InferRequest {
+    /// Comes back with the response.
+    pub(crate) id: Option<String>,
+    pub(crate) inputs: Vec<NamedTensor>,
+    /// The outputs to give, in this order; `None` for all of them.
+    pub(crate) outputs: Option<Vec<String>>,
+}
+
+/// What is wrong with a request. The text is for the caller.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Malformed(String);
+
+#[derive(Deserialize)]
+struct RawRequest<'a> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    inputs: Vec<RawInput<'a>>,
+    #[serde(borrow)]
+    outputs: Option<Vec<RawOutput<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct RawInput<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    shape: Vec<u64>,
+    #[serde(borrow)]
+    datatype: Cow<'a, str>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawOutput<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+}
+
+/// Reads the body of an inference request for a model that takes and gives `signature`.
+pub(crate) fn infer_request(body: &[u8], signature: &Signature) -> Result<InferRequest, Malformed> {
+    let request: RawRequest = serde_json::from_slice(body)
+        .map_err(|error| Malformed(format!("the body is not an inference request in JSON: {error}")))?;
+    if request.inputs.len() > MAX_TENSORS {
+        return Err(Malformed(format!("the request has {} inputs; at most {MAX_TENSORS} are read", request.inputs.len())));
+    }
+    let inputs = request.inputs.into_iter().map(tensor).collect::<Result<_, _>>()?;
+    let outputs = request.outputs.map(|outputs| wanted(outputs, signature)).transpose()?;
+    Ok(InferRequest { id: request.id.map(Cow::into_owned), inputs, outputs })
+}
+
+fn tensor(input: RawInput<'_>) -> Result<NamedTensor, Malformed> {
+    let RawInput { name, shape, datatype, data } = input;
+    let malformed = |what: String| Malformed(format!("input `{}`: {what}", shown(&name)));
+    let Ok(dtype) = datatype.parse::<DType>() else {
+        let known = DType::ALL.map(DType::name).join(", ");
+        return Err(malformed(format!("there is no datatype `{}`; expected one of {known}", shown(&datatype))));
+    };
+    if shape.len() > MAX_RANK {
+        return Err(malformed(format!("its shape has {} dimensions; at most {MAX_RANK} are read", shape.len())));
+    }
+    let Some(data) = data else {
+        return Err(malformed("it has no `data`; tensors must come as JSON, since binary data is not supported".to_owned()));
+    };
+    let tensor = elements::read(dtype, Shape::from(shape), data.get()).map_err(malformed)?;
+    Ok((name.into_owned(), tensor))
+}
+
+fn wanted(outputs: Vec<RawOutput<'_>>, signature: &Signature) -> Result<Vec<String>, Malformed> {
+    let mut names: Vec<String> = Vec::new();
+    for RawOutput { name } in outputs {
+        if !signature.outputs.iter().any(|spec| spec.name == name) {
+            let known = signature.outputs.iter().map(|spec| format!("`{}`", spec.name)).collect::<Vec<_>>().join(", ");
+            return Err(Malformed(format!("there is no output `{}`; expected {known}", shown(&name))));
+        }
+        if names.iter().any(|known| *known == name) {
+            return Err(Malformed(format!("output `{name}` is asked for twice")));
+        }
+        names.push(name.into_owned());
+    }
+    Ok(names)
+}
+
+/// A caller's word as it may stand in a message.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use torpor_tensor::{Dim, TensorSpec};
+
+    fn signature() -> Signature {
+        let spec = |name: &str, dtype| TensorSpec { name: name.into(), dtype, shape: Some(vec![Dim::Any]) };
+        Signature { inputs: vec![spec("x", DType::F32)], outputs: vec![spec("y", DType::F32), spec("z", DType::Bytes)] }
+    }
+
+    fn parse(body: &str) -> Result<InferRequest, Malformed> {
+        infer_request(body.as_bytes(), &signature())
+    }
+
+    #[track_caller]
+    fn data(datatype: &str, shape: &str, data: &str) -> Vec<u8> {
+        let body = format!(r#"{{"inputs":[{{"name":"x","shape":{shape},"datatype":"{datatype}","data":{data}}}]}}"#);
+        parse(&body).unwrap().inputs[0].1.data().to_vec()
+    }
+
+    #[track_caller]
+    fn refused(body: &str, expected: &str) {
+        assert_eq!(parse(body).unwrap_err().to_string(), expected);
+    }
+
+    #[track_caller]
+    fn bad_data(datatype: &str, shape: &str, data: &str, expected: &str) {
+        let body = format!(r#"{{"inputs":[{{"name":"x","shape":{shape},"datatype":"{datatype}","data":{data}}}]}}"#);
+        refused(&body, &format!("input `x`: {expected}"));
+    }
+
+    #[test]
+    fn flat_and_nested_data_are_the_same() {
+        let flat = data("INT32", "[2,2]", "[1,2,3,-4]");
+        assert_eq!(flat, data("INT32", "[2,2]", "[[1,2],[3,-4]]"));
+        assert_eq!(flat, [1_i32, 2, 3, -4].map(i32::to_le_bytes).concat());
+    }
+
+    #[test]
+    fn every_datatype_is_read() {
+        assert_eq!(data("BOOL", "[2]", "[true,false]"), [1, 0]);
+        assert_eq!(data("UINT8", "[1]", "[255]"), [255]);
+        assert_eq!(data("UINT16", "[1]", "[65535]"), [255, 255]);
+        assert_eq!(data("UINT32", "[1]", "[4294967295]"), [255; 4]);
+        assert_eq!(data("UINT64", "[1]", "[18446744073709551615]"), [255; 8]);
+        assert_eq!(data("INT8", "[1]", "[-128]"), [0x80]);
+        assert_eq!(data("INT16", "[1]", "[-2]"), [0xfe, 0xff]);
+        assert_eq!(data("INT64", "[1]", "[-9223372036854775808]"), i64::MIN.to_le_bytes());
+        assert_eq!(data("FP16", "[1]", "[1.5]"), [0, 0x3e]);
+        assert_eq!(data("BF16", "[1]", "[1]"), [0x80, 0x3f]);
+        assert_eq!(data("FP32", "[2]", "[0.1,-0]"), [0.1_f32.to_le_bytes(), (-0.0_f32).to_le_bytes()].concat());
+        assert_eq!(data("FP64", "[1]", "[1e300]"), 1e300_f64.to_le_bytes());
+        assert_eq!(data("BYTES", "[2]", r#"["é",""]"#), [2, 0, 0, 0, 0xc3, 0xa9, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn scalars_and_empty_tensors_are_read() {
+        assert_eq!(data("FP32", "[]", "[1]"), 1_f32.to_le_bytes());
+        assert!(data("FP32", "[0]", "[]").is_empty());
+        assert!(data("FP32", "[2,0]", "[[],[]]").is_empty());
+    }
+
+    #[test]
+    fn elements_that_do_not_fit_are_named() {
+        bad_data("UINT8", "[2]", "[1,256]", "element 1 is 256, which is no UINT8");
+        bad_data("INT32", "[1]", "[1.5]", "element 0 is 1.5, which is no INT32");
+        bad_data("INT32", "[1]", r#"["1"]"#, "element 0 is a string, which is no INT32");
+        bad_data("FP32", "[1]", "[1e39]", "element 0 is 1e39, which is no FP32");
+        bad_data("FP16", "[1]", "[70000]", "element 0 is 70000, which is no FP16");
+        bad_data("BOOL", "[1]", "[1]", "element 0 is 1, which is no BOOL");
+        bad_data("BYTES", "[1]", "[null]", "element 0 is null, which is no BYTES");
+    }
+
+    #[test]
+    fn data_must_fit_the_shape() {
+        bad_data("FP32", "[3]", "[1,2]", "the shape [3] asks for 3 elements, but there are 2");
+        bad_data("FP32", "[1]", "[1,2]", "the shape [1] asks for 1 elements, but there are more");
+        bad_data("FP32", "[2,2]", "[[1,2,3],[4]]", "a row of dimension 1 must have 2 elements, as the shape [2, 2] says");
+        bad_data("FP32", "[2,1]", "[[1],2]", "element 1 is 2 where an array of dimension 1 belongs");
+        bad_data("FP32", "[2]", "[[1],[2]]", "element 0 is an array, which is no FP32");
+        bad_data("FP32", "[1]", "1", "its `data` must be an array");
+        bad_data("FP32", "[4294967296,4294967296]", "[1]", "the shape [4294967296, 4294967296] has too many elements");
+    }
+
+    #[test]
+    fn a_wrong_request_says_where() {
+        refused("{", "the body is not an inference request in JSON: EOF while parsing an object at line 1 column 1");
+        refused("{}", "the body is not an inference request in JSON: missing field `inputs` at line 1 column 2");
+        let body = r#"{"inputs":[{"name":"x","shape":[1],"datatype":"FLOAT","data":[1]}]}"#;
+        assert!(parse(body).unwrap_err().to_string().starts_with("input `x`: there is no datatype `FLOAT`; expected one of BOOL,"));
+        let body = r#"{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","parameters":{"binary_data_size":4}}]}"#;
+        assert!(parse(body).unwrap_err().to_string().starts_with("input `x`: it has no `data`"));
+        refused(r#"{"inputs":[],"outputs":[{"name":"w"}]}"#, "there is no output `w`; expected `y`, `z`");
+        refused(r#"{"inputs":[],"outputs":[{"name":"y"},{"name":"y"}]}"#, "output `y` is asked for twice");
+    }
+
+    #[test]
+    fn wanted_outputs_keep_their_order() {
+        let request = parse(r#"{"id":"7","inputs":[],"outputs":[{"name":"z"},{"name":"y"}]}"#).unwrap();
+        assert_eq!((request.id.as_deref(), request.outputs), (Some("7"), Some(vec!["z".into(), "y".into()])));
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_it_panic(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = infer_request(&body, &signature());
+        }
+
+        #[test]
+        fn no_data_makes_it_panic(
+            data in r#"[\[\],0-9a-z.\-"+ ]{0,40}"#,
+            shape in prop::collection::vec(0_u64..4, 0..4),
+            dtype in 0..DType::ALL.len(),
+        ) {
+            let datatype = DType::ALL[dtype].name();
+            let body = format!(r#"{{"inputs":[{{"name":"x","shape":{shape:?},"datatype":"{datatype}","data":{data}}}]}}"#);
+            let _ = parse(&body);
+        }
+
+        #[test]
+        fn what_is_written_is_read_again(values in prop::collection::vec(any::<f32>().prop_filter("finite", |x| x.is_finite()), 0..50)) {
+            let shape = Shape::from([values.len() as u64]);
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let tensor = torpor_tensor::Tensor::new(DType::F32, shape, bytes.into()).unwrap();
+            let response = infer_response("m", "1", None, &[("y".into(), tensor.clone())]).unwrap();
+            let response: serde_json::Value = serde_json::from_slice(&response).unwrap();
+            let mut input = response["outputs"][0].clone();
+            input["name"] = "x".into();
+            let request = parse(&serde_json::json!({"inputs": [input]}).to_string()).unwrap();
+            prop_assert_eq!(&request.inputs[0].1, &tensor);
+        }
+    }
+}

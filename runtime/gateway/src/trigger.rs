@@ -1,0 +1,41 @@
+//! From a request to a call of a function, and from its answer to a response.
+
+pub(crate) mod http;
+pub(crate) mod inference;
+
+use ::http::HeaderValue;
+use std::{fmt::Write, time::Duration};
+use torpor_engine::Timing;
+use torpor_manifest::Manifest;
+
+use crate::error::ApiError;
+
+/// Where the time of an answer went, in the form of the `Server-Timing` header, in milliseconds.
+fn server_timing(timing: &Timing) -> Option<HeaderValue> {
+    let mut text = String::with_capacity(128);
+    let mut entry = |name: &str, duration: Duration| {
+        let separator = if text.is_empty() { "" } else { ", " };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{separator}{name};dur={:.3}", duration.as_secs_f64() * 1e3);
+    };
+    entry("queue", timing.queue);
+    if let Some(wake) = &timing.wake {
+        entry("wake", wake.total);
+        entry("map", wake.map);
+        entry("link", wake.link);
+        entry("session", wake.session);
+    }
+    entry("run", timing.run);
+    HeaderValue::try_from(text).ok()
+}
+
+/// Refuses a body that says itself that it is too large, before a byte of it is read.
+fn check_declared_length(headers: &::http::HeaderMap, manifest: &Manifest) -> Result<(), ApiError> {
+    let declared = headers.get(::http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match declared {
+        Some(length) if length > manifest.limits.body.as_u64() => {
+            Err(ApiError::body_too_large(&manifest.name, manifest.limits.body))
+        }
+        _ => Ok(()),
+    }
+}

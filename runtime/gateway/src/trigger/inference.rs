@@ -1,0 +1,132 @@
+//! The Open Inference Protocol's calls of a function.
+
+use super::{check_declared_length, server_timing};
+use crate::{
+    Functions,
+    error::ApiError,
+    protocol::open_inference::{self, InferRequest, shown},
+};
+use axum::{
+    extract::{FromRequestParts, Path, Request, State},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
+use std::sync::Arc;
+use torpor_engine::Function;
+use torpor_tensor::NamedTensor;
+
+/// Bytes of JSON that are read or written on the async thread. It takes about half a millisecond; more would keep other
+/// requests waiting, and goes to a thread for blocking work.
+const INLINE: usize = 128 * 1024;
+/// The header that announces binary tensors.
+const BINARY_HEADER: &str = "inference-header-content-length";
+
+/// The function that a path names.
+pub(crate) struct Model(Function);
+
+#[derive(Deserialize)]
+struct ModelPath {
+    model: String,
+    version: Option<String>,
+}
+
+impl FromRequestParts<Arc<Functions>> for Model {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, functions: &Arc<Functions>) -> Result<Self, ApiError> {
+        let path = Path::<ModelPath>::from_request_parts(parts, functions).await;
+        let Path(path) = path.map_err(|_| ApiError::bad_request("the path is no UTF-8 text"))?;
+        let Some(function) = functions.model(&path.model) else {
+            return Err(ApiError::not_found(format!("there is no model `{}`", shown(&path.model))));
+        };
+        let function = function?;
+        match path.version {
+            Some(version) if version != function.version() => {
+                let (model, has) = (&function.manifest().name, function.version());
+                Err(ApiError::not_found(format!("`{model}` has no version `{}`, only `{has}`", shown(&version))))
+            }
+            _ => Ok(Model(function.clone())),
+        }
+    }
+}
+
+pub(crate) async fn metadata(Model(function): Model) -> Response {
+    let name = function.manifest().name.as_str();
+    axum::Json(open_inference::model_metadata(name, function.version(), function.signature())).into_response()
+}
+
+/// A function at zero is ready: whoever calls it is served. One that fails to wake is not.
+pub(crate) async fn ready(Model(function): Model) -> Response {
+    let ready = function.is_ready();
+    let status = if ready { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+    let body = serde_json::json!({ "name": function.manifest().name.as_str(), "ready": ready });
+    (status, axum::Json(body)).into_response()
+}
+
+pub(crate) async fn infer(Model(function): Model, State(_): State<Arc<Functions>>, request: Request) -> Result<Response, ApiError> {
+    if request.headers().contains_key(BINARY_HEADER) {
+        let text = format!("binary tensors (`{BINARY_HEADER}`) are not supported; send the tensors as JSON");
+        return Err(ApiError::bad_request(text));
+    }
+    let body = read_body(&function, request).await?;
+    let InferRequest { id, inputs, outputs } = {
+        let function = function.clone();
+        let parsed = off_thread(body.len(), move || open_inference::infer_request(&body, function.signature())).await?;
+        parsed.map_err(|malformed| ApiError::bad_request(malformed.to_string()))?
+    };
+    let answer = function.predict(inputs).await?;
+    let tensors = select(answer.value, outputs);
+    let size = tensors.iter().map(|(_, tensor)| tensor.data().len()).sum();
+    let body = off_thread(size, move || {
+        let name = &function.manifest().name;
+        open_inference::infer_response(name.as_str(), function.version(), id.as_deref(), &tensors).map_err(|error| {
+            tracing::warn!(function = %name, %error, "an output cannot be written as JSON");
+            ApiError::failed(format!("`{name}` answered with bytes that are no text, which JSON cannot carry"))
+        })
+    });
+    let mut response = Response::new(body.await??.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(timing) = server_timing(&answer.timing) {
+        response.headers_mut().insert("server-timing", timing);
+    }
+    Ok(response)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the body is limited")]
+async fn read_body(function: &Function, request: Request) -> Result<Bytes, ApiError> {
+    let manifest = function.manifest();
+    check_declared_length(request.headers(), manifest)?;
+    let limit = usize::try_from(manifest.limits.body.as_u64()).unwrap_or(usize::MAX);
+    let body = Limited::new(request.into_body(), limit);
+    match tokio::time::timeout(manifest.limits.deadline, body.collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::body_too_large(&manifest.name, manifest.limits.body)),
+        // The client has gone, or broke the framing; if it is still there it may know.
+        Ok(Err(_)) => Err(ApiError::bad_request("the body is incomplete")),
+        Err(_) => Err(ApiError::body_timeout(&manifest.name)),
+    }
+}
+
+/// The outputs that were asked for, in the order in which they were.
+fn select(mut outputs: Vec<NamedTensor>, wanted: Option<Vec<String>>) -> Vec<NamedTensor> {
+    let Some(wanted) = wanted else { return outputs };
+    let mut take = |name: &String| {
+        let index = outputs.iter().position(|(output, _)| output == name)?;
+        Some(outputs.swap_remove(index))
+    };
+    wanted.iter().filter_map(&mut take).collect()
+}
+
+/// Does work on `size` bytes, here if it is little.
+async fn off_thread<T: Send + 'static>(size: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    if size <= INLINE {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "reading or writing a large body failed");
+        ApiError::failed("the host failed")
+    })
+}

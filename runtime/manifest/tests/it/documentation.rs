@@ -1,0 +1,94 @@
+//! `docs/manifest.md` says what is so: its examples are read, and its tables of keys are compared with what `parse` does.
+
+use torpor_manifest::{Manifest, parse};
+
+const PAGE: &str = include_str!("../../../../docs/manifest.md");
+
+/// The rows of the tables of keys: key, type, default, bounds, meaning.
+fn rows() -> impl Iterator<Item = [&'static str; 5]> {
+    PAGE.lines().filter(|line| line.starts_with("| `")).map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        cells.try_into().unwrap_or_else(|_| panic!("not five cells: {line}"))
+    })
+}
+
+/// What stands in backticks, if a cell is nothing else.
+fn code(cell: &'static str) -> Option<&'static str> {
+    cell.strip_prefix('`')?.strip_suffix('`')
+}
+
+/// Every key that the page describes.
+pub(crate) fn keys() -> impl Iterator<Item = &'static str> {
+    rows().map(|row| code(row[0]).unwrap())
+}
+
+/// The page's code blocks of this kind, without their fences.
+fn blocks(kind: &str) -> Vec<&'static str> {
+    let fence = format!("\n```{kind}\n");
+    PAGE.split(&fence).skip(1).map(|rest| &rest[..rest.find("```").unwrap()]).collect()
+}
+
+#[track_caller]
+fn right(text: &str) -> Manifest {
+    parse("manifest.toml", text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+/// A manifest with this line (or these) besides what each one must have.
+fn with(lines: &str) -> String {
+    let trigger = if lines.contains("trigger.") { "" } else { "trigger.inference = {}\n" };
+    format!("name = \"example\"\nbundle = \"example.torpor\"\n{trigger}{lines}\n")
+}
+
+#[test]
+fn every_example_is_right() {
+    let blocks = blocks("toml");
+    assert!(blocks.len() >= 7, "only {} examples were found", blocks.len());
+    for block in blocks {
+        // A part of a manifest begins with a header.
+        right(&if block.starts_with('[') { with(block) } else { block.to_owned() });
+    }
+}
+
+#[test]
+fn the_mistakes_are_shown_as_they_are() {
+    let [wrong] = blocks("toml wrong")[..] else { panic!("one wrong example is expected") };
+    let [shown] = blocks("text")[..] else { panic!("one drawing is expected") };
+    assert_eq!(parse("manifest.toml", wrong).unwrap_err().render(false), shown);
+}
+
+#[test]
+fn every_default_is_the_default() {
+    let mut compared = 0;
+    for [key, _, default, ..] in rows() {
+        let (Some(key), Some(default)) = (code(key), code(default)) else { continue };
+        // A model's keys have defaults only where there is a model.
+        let bare = if key.starts_with("model.") { "model.m = {}" } else { "" };
+        let line = format!("{} = {default}", key.replace("NAME", "m"));
+        assert_eq!(right(&with(&line)), right(&with(bare)), "{line}");
+        compared += 1;
+    }
+    assert!(compared >= 15, "only {compared} defaults were found");
+}
+
+#[test]
+fn every_bound_is_the_bound() {
+    let mut compared = 0;
+    for [key, kind, _, bounds, _] in rows() {
+        let Some((least, most)) = bounds.split_once(" to ") else { continue };
+        let quote = match kind {
+            "integer" => "",
+            "duration" | "size" => "\"",
+            _ => continue,
+        };
+        let key = code(key).unwrap().replace("NAME", "m");
+        let line = |value: &str| with(&format!("{key} = {quote}{value}{quote}"));
+        right(&line(least));
+        right(&line(most));
+        // The message names the same bounds.
+        let beyond = if kind == "duration" { "1000000000000years" } else { "99999999999999999999999" };
+        let message = &parse("manifest.toml", &line(beyond)).unwrap_err().into_iter().next().unwrap().message;
+        assert!(message.contains(&format!("must be from {least} to {most}, but")), "{message}");
+        compared += 1;
+    }
+    assert!(compared >= 8, "only {compared} bounds were found");
+}

@@ -1,0 +1,196 @@
+//! The commands and their flags. The environment is read here and nowhere else.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{net::SocketAddr, path::PathBuf};
+use torpor_manifest::{FunctionName, ModelName};
+
+/// Torpor: a serverless WebAssembly inference runtime.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Write results and errors as JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a host that serves the functions of manifests.
+    Serve(Serve),
+    /// Check manifests, and report all mistakes of all files at once.
+    Check(Check),
+    /// Show the functions of a running host.
+    Ps(Ps),
+    /// Call a function of a running host.
+    Invoke(Invoke),
+    /// Pack a module folder into a bundle.
+    Pack(Pack),
+    /// Show what is in a bundle.
+    Inspect(Inspect),
+    /// Make a pair of keys to sign bundles with.
+    Keygen(Keygen),
+    /// Sign a bundle.
+    Sign(Sign),
+    /// Check that a trust policy accepts a bundle.
+    Verify(Verify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Manifests, or folders of them.
+    #[arg(long, value_name = "PATH", num_args = 1.., default_value = "manifests")]
+    pub(crate) manifests: Vec<PathBuf>,
+    /// The trust policy: which publishers may provide which functions.
+    #[arg(long, value_name = "FILE", env = "TORPOR_TRUST", required_unless_present = "insecure_allow_unsigned")]
+    pub(crate) trust: Option<PathBuf>,
+    /// Run bundles that nobody signed. Whoever can write a bundle then runs code on this host.
+    #[arg(long, conflicts_with = "trust")]
+    pub(crate) insecure_allow_unsigned: bool,
+    /// The state directory: bundles' contents, compiled modules, the host's key.
+    #[arg(long, value_name = "DIR", env = "TORPOR_STATE", default_value = ".torpor")]
+    pub(crate) state: PathBuf,
+    /// Where callers connect.
+    #[arg(long, value_name = "ADDRESS", env = "TORPOR_LISTEN", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Where the operator connects; a loopback address.
+    #[arg(long, value_name = "ADDRESS", env = "TORPOR_ADMIN", default_value = "127.0.0.1:8081")]
+    pub(crate) admin: SocketAddr,
+    /// Write both addresses to this file as JSON once the host serves, for programs that let it choose its ports.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) addresses: Option<PathBuf>,
+    /// The ONNX Runtime library. Without it, it is sought beside this program and among the system's libraries.
+    #[arg(long, value_name = "FILE", env = "TORPOR_ONNXRUNTIME")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+    /// Connections that may be open at the same time.
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_connections: u32,
+    /// Instances that may exist at the same time, of all functions together.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) max_instances: u32,
+    /// How long requests may still take once the host is told to stop.
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub(crate) drain: humantime::Duration,
+    /// What to log, such as `info` or `warn,torpor_engine=debug`.
+    #[arg(long, value_name = "FILTER", env = "TORPOR_LOG", default_value = "info")]
+    pub(crate) log: String,
+    /// How log lines look.
+    #[arg(long, value_enum, env = "TORPOR_LOG_FORMAT", default_value_t)]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// One line an event, for people.
+    #[default]
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Manifests, or folders of them.
+    #[arg(value_name = "PATH", default_value = "manifests")]
+    pub(crate) manifests: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    /// Only this function.
+    #[arg(value_name = "FUNCTION")]
+    pub(crate) function: Option<FunctionName>,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+/// How to reach a running host.
+#[derive(Debug, Args)]
+pub(crate) struct Admin {
+    /// The host's admin address.
+    #[arg(long, value_name = "ADDRESS", env = "TORPOR_ADMIN", default_value = "127.0.0.1:8081")]
+    pub(crate) admin: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Invoke {
+    /// The function to call.
+    pub(crate) function: FunctionName,
+    /// The body of the request: `@FILE` for a file's content, `@-` for standard input, else the text itself.
+    #[arg(short, long, value_name = "BODY", default_value = "@-")]
+    pub(crate) data: String,
+    /// Which trigger to use, for a function that has both.
+    #[arg(long, value_enum)]
+    pub(crate) trigger: Option<Trigger>,
+    /// Also show how long the answer took, and its wake if there was one.
+    #[arg(long)]
+    pub(crate) timing: bool,
+    /// The host's data address.
+    #[arg(long, value_name = "ADDRESS", env = "TORPOR_LISTEN", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Trigger {
+    /// The function's own path.
+    Http,
+    /// The Open Inference Protocol.
+    Inference,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pack {
+    /// The module's folder, with a `bundle.toml`.
+    pub(crate) folder: PathBuf,
+    /// The component to take instead of the one that `bundle.toml` names.
+    #[arg(long, value_name = "WASM")]
+    pub(crate) module: Option<PathBuf>,
+    /// A model file to take instead of the one that `bundle.toml` names.
+    #[arg(long = "model", value_name = "NAME=FILE", value_parser = model)]
+    pub(crate) models: Vec<(ModelName, PathBuf)>,
+    /// The bundle to write.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+fn model(text: &str) -> Result<(ModelName, PathBuf), String> {
+    let (name, file) = text.split_once('=').ok_or("write `NAME=FILE`")?;
+    let name = name.parse().map_err(|error: torpor_manifest::Error| error.to_string())?;
+    Ok((name, file.into()))
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The bundle.
+    pub(crate) bundle: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Keygen {
+    /// Where to write the keys: `STEM.key.pem` and `STEM.pub.pem`.
+    pub(crate) stem: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sign {
+    /// The bundle, which is changed in place.
+    pub(crate) bundle: PathBuf,
+    /// The private key.
+    #[arg(long, value_name = "FILE", env = "TORPOR_KEY")]
+    pub(crate) key: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The bundle.
+    pub(crate) bundle: PathBuf,
+    /// The trust policy.
+    #[arg(long, value_name = "FILE", env = "TORPOR_TRUST")]
+    pub(crate) trust: PathBuf,
+    /// The function that it is to be deployed as; without it, any that its publisher may provide.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) function: Option<FunctionName>,
+}

@@ -1,0 +1,87 @@
+//! `torpor pack`, `inspect`, `keygen`, `sign` and `verify`.
+
+use crate::{
+    cli::{Inspect, Keygen, Pack, Sign, Verify},
+    failure::Failure,
+    output::{Output, bytes, table},
+};
+use serde_json::json;
+use std::fmt::Write;
+use torpor_bundle::{Overrides, PrivateKey, Report, TensorReport, TrustPolicy};
+
+pub(crate) fn pack(arguments: Pack, output: &Output) -> Result<(), Failure> {
+    let overrides = Overrides { module: arguments.module, models: arguments.models.into_iter().collect() };
+    let packed = torpor_bundle::pack(&arguments.folder, &overrides, &arguments.output)?;
+    let file = arguments.output.display().to_string();
+    let value = json!({ "file": file, "name": packed.name.to_string(), "version": packed.version, "digest": packed.digest.to_string() });
+    output.result(&value, |_| format!("packed {} {} into `{file}`\n{}", packed.name, packed.version, packed.digest));
+    Ok(())
+}
+
+pub(crate) fn inspect(arguments: &Inspect, output: &Output) -> Result<(), Failure> {
+    output.result(&torpor_bundle::inspect(&arguments.bundle)?, render);
+    Ok(())
+}
+
+pub(crate) fn keygen(arguments: &Keygen, output: &Output) -> Result<(), Failure> {
+    let files = torpor_bundle::keygen(&arguments.stem)?;
+    let (private, public) = (files.private.display().to_string(), files.public.display().to_string());
+    let value = json!({ "private": private, "public": public, "keyid": files.keyid });
+    output.result(&value, |_| {
+        format!("private key `{private}`: keep it secret\npublic key  `{public}`: for trust policies\nkey id      {}", files.keyid)
+    });
+    Ok(())
+}
+
+pub(crate) fn sign(arguments: &Sign, output: &Output) -> Result<(), Failure> {
+    let signed = torpor_bundle::sign(&PrivateKey::read(&arguments.key)?, &arguments.bundle)?;
+    let file = arguments.bundle.display().to_string();
+    let value = json!({ "file": file, "digest": signed.digest.to_string(), "keyid": signed.keyid });
+    output.result(&value, |_| format!("signed `{file}`\nbundle {}\nkey id {}", signed.digest, signed.keyid));
+    Ok(())
+}
+
+pub(crate) fn verify(arguments: &Verify, output: &Output) -> Result<(), Failure> {
+    let policy = TrustPolicy::read(&arguments.trust)?;
+    let report = torpor_bundle::verify_file(&arguments.bundle, &policy, arguments.function.as_ref())?;
+    output.result(&report, |report| {
+        let publisher = report.publisher.as_deref().unwrap_or("nobody");
+        format!("{} {} is whole and signed by `{publisher}`\n{}", report.name, report.version, report.digest)
+    });
+    Ok(())
+}
+
+fn render(report: &Report) -> String {
+    let mut text = format!("{} {}\ndigest  {}\n", report.name, report.version, report.digest);
+    // Writing to a string cannot fail.
+    for (what, value) in [("about", &report.description), ("license", &report.license)] {
+        if let Some(value) = value {
+            let _ = writeln!(text, "{what:7} {value}");
+        }
+    }
+    let module = ["module".to_owned(), String::new(), bytes(report.module.size), report.module.digest.to_string()];
+    let models = report.models.iter().map(|model| {
+        [format!("model {}", model.name), model.format.clone(), bytes(model.size), model.digest.to_string()]
+    });
+    let _ = write!(text, "\n{}", table(["CONTENT", "FORMAT", "SIZE", "DIGEST"], std::iter::once(module).chain(models)));
+    let tensors = |what: &'static str, tensors: &'_ [TensorReport]| -> Vec<[String; 4]> {
+        tensors.iter().map(|tensor| [what.to_owned(), tensor.name.clone(), tensor.datatype.clone(), shape(tensor)]).collect()
+    };
+    let rows = [tensors("input", &report.inputs), tensors("output", &report.outputs)].concat();
+    if !rows.is_empty() {
+        let _ = write!(text, "\n{}", table(["TENSOR", "NAME", "DATATYPE", "SHAPE"], rows));
+    }
+    let _ = match report.signatures.len() {
+        0 => writeln!(text, "\nnot signed"),
+        _ => writeln!(text),
+    };
+    for signature in &report.signatures {
+        let state = signature.problem.as_deref().unwrap_or("about this bundle; `torpor verify` tells whether it is genuine");
+        let _ = writeln!(text, "signature with key {}: {state}", signature.keyid);
+    }
+    text
+}
+
+fn shape(tensor: &TensorReport) -> String {
+    tensor.shape.as_ref().map_or_else(|| "any".to_owned(), |dims| format!("{dims:?}"))
+}

@@ -1,0 +1,66 @@
+//! Talking to a running host.
+
+use crate::failure::Failure;
+use anyhow::{Context, anyhow};
+use serde::Deserialize;
+use std::{net::SocketAddr, time::Duration};
+use torpor_manifest::FunctionName;
+use ureq::{Agent, Body, http::Response};
+
+/// A function as the admin interface shows it; only what the command line needs.
+#[derive(Debug, Deserialize)]
+pub(super) struct Function {
+    pub(super) name: String,
+    pub(super) state: String,
+    pub(super) trigger: Trigger,
+    pub(super) sessions: usize,
+    pub(super) memory: Option<u64>,
+    pub(super) active: usize,
+    pub(super) queued: usize,
+    pub(super) calls: u64,
+    pub(super) last_call: Option<f64>,
+    pub(super) wakes: u64,
+    pub(super) last_wake: Option<Wake>,
+    pub(super) cause: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Trigger {
+    pub(super) http: Option<String>,
+    pub(super) inference: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Wake {
+    pub(super) total_ms: f64,
+}
+
+/// A client that leaves statuses to its caller.
+pub(super) fn agent() -> Agent {
+    // Calls wait for deadlines, which are the host's to keep; only a host that is not there at all must not be waited for.
+    let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(5)));
+    config.build().into()
+}
+
+/// One function, or all of them, as the host's JSON.
+pub(super) fn functions(admin: SocketAddr, name: Option<&FunctionName>) -> Result<String, Failure> {
+    let path = name.map_or_else(|| "/functions".to_owned(), |name| format!("/functions/{name}"));
+    let mut answer = reached(agent().get(format!("http://{admin}{path}")).call(), admin, "--admin")?;
+    let text = answer.body_mut().read_to_string().context("the host broke off its answer")?;
+    match (answer.status().as_u16(), name) {
+        (200, _) => Ok(text),
+        (404, Some(name)) => Err(Failure::NotSo(anyhow!("the host has no function `{name}`; `torpor ps` lists those it has"))),
+        (status, _) => Err(Failure::NotSo(anyhow!("`{admin}` is no admin address of a Torpor host: it answered {status}"))),
+    }
+}
+
+pub(super) fn reached(
+    answer: Result<Response<Body>, ureq::Error>,
+    address: SocketAddr,
+    flag: &str,
+) -> Result<Response<Body>, Failure> {
+    answer.map_err(|error| {
+        let hint = format!("no host answers at `{address}`; start one with `torpor serve`, or say where it is with `{flag}`");
+        Failure::NotSo(anyhow::Error::from(error).context(hint))
+    })
+}

@@ -1,0 +1,56 @@
+//! `torpor ps`.
+
+use super::client::{self, Function};
+use crate::{
+    cli::Ps,
+    failure::Failure,
+    output::{Output, bytes, table},
+};
+use anyhow::Context;
+use serde_json::Value;
+use std::time::{Duration, SystemTime};
+
+pub(crate) fn run(arguments: &Ps, output: &Output) -> Result<(), Failure> {
+    let text = client::functions(arguments.admin.admin, arguments.function.as_ref())?;
+    let value: Value = serde_json::from_str(&text).context("the host's answer is no JSON")?;
+    let list = if value.is_array() { value.clone() } else { Value::Array(vec![value.clone()]) };
+    let functions: Vec<Function> =
+        serde_json::from_value(list).context("the host is of another version than this program")?;
+    output.result(&value, |_| render(&functions));
+    Ok(())
+}
+
+fn render(functions: &[Function]) -> String {
+    let head = ["FUNCTION", "STATE", "SESSIONS", "MEMORY", "ACTIVE", "QUEUED", "CALLS", "LAST CALL", "WAKES", "LAST WAKE"];
+    let mut text = table(head, functions.iter().map(row));
+    for function in functions {
+        if let Some(cause) = &function.cause {
+            text.push_str(&format!("\n{}: {cause}\n", function.name));
+        }
+    }
+    text
+}
+
+fn row(function: &Function) -> [String; 10] {
+    let none = || "-".to_owned();
+    [
+        function.name.clone(),
+        function.state.clone(),
+        function.sessions.to_string(),
+        function.memory.map_or_else(none, bytes),
+        function.active.to_string(),
+        function.queued.to_string(),
+        function.calls.to_string(),
+        function.last_call.map_or_else(none, ago),
+        function.wakes.to_string(),
+        function.last_wake.as_ref().map_or_else(none, |wake| format!("{:.1} ms", wake.total_ms)),
+    ]
+}
+
+/// How long ago a moment was, in whole seconds.
+fn ago(unix_seconds: f64) -> String {
+    let then = Duration::try_from_secs_f64(unix_seconds).unwrap_or_default();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = Duration::from_secs(now.saturating_sub(then).as_secs());
+    format!("{} ago", humantime::format_duration(since))
+}

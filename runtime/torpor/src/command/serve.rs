@@ -1,0 +1,88 @@
+//! `torpor serve`.
+
+use crate::{
+    cli::{LogFormat, Serve},
+    failure::Failure,
+};
+use anyhow::{Context, Result, anyhow};
+use std::{io::Write, path::Path};
+use tokio::signal::unix::{SignalKind, signal};
+use torpor::{Config, Host, Trust};
+use torpor_gateway::Limits;
+
+pub(crate) fn run(arguments: Serve) -> Result<(), Failure> {
+    let format = match arguments.log_format {
+        LogFormat::Text => torpor_telemetry::LogFormat::Text,
+        LogFormat::Json => torpor_telemetry::LogFormat::Json,
+    };
+    torpor_telemetry::init_logging(format, &arguments.log).map_err(|error| anyhow!("`--log`: {error}"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(serve(arguments))?;
+    // A native run that cannot be interrupted must not keep the process alive.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+async fn serve(arguments: Serve) -> Result<()> {
+    let addresses = arguments.addresses.clone();
+    let shutdown = shutdown()?;
+    let host = torpor::build(config(arguments)).await?;
+    tracing::info!(data = %host.data_address(), admin = %host.admin_address(), "serving");
+    if let Some(path) = addresses {
+        write_addresses(&host, &path).with_context(|| format!("cannot write `{}`", path.display()))?;
+    }
+    host.run(shutdown).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn config(arguments: Serve) -> Config {
+    let connections = usize::try_from(arguments.max_connections).unwrap_or(usize::MAX);
+    Config {
+        manifests: arguments.manifests,
+        // clap has seen to it that one of the two is given.
+        trust: arguments.trust.map_or(Trust::Anybody, Trust::Policy),
+        state: arguments.state,
+        gateway: torpor_gateway::Config {
+            data: arguments.listen,
+            admin: arguments.admin,
+            limits: Limits { connections, ..Limits::default() },
+            drain: arguments.drain.into(),
+        },
+        onnxruntime: arguments.onnxruntime,
+        instances: arguments.max_instances,
+    }
+}
+
+/// Done at the first signal to stop. The second one ends the process at once.
+fn shutdown() -> Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for signals")?;
+    Ok(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = interrupt.recv() => "SIGINT",
+                _ = terminate.recv() => "SIGTERM",
+            }
+        };
+        tracing::info!(signal = next().await, "stopping; requests that run may end, and a second signal stops at once");
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            tracing::warn!("stopped at once by a second signal");
+            std::process::exit(1);
+        });
+    })
+}
+
+/// Writes the file whole or not at all, since its reader waits for it to appear.
+fn write_addresses(host: &Host, path: &Path) -> Result<()> {
+    let text = serde_json::json!({ "data": host.data_address(), "admin": host.admin_address() }).to_string();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
+}

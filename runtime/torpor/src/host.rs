@@ -1,0 +1,149 @@
+//! Puts the parts together.
+
+use crate::{backends, read_manifests};
+use anyhow::{Context, Result, bail};
+use std::{
+    fs::{self, File, TryLockError},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use torpor_bundle::{Bundle, Store, TrustPolicy, Verified};
+use torpor_engine::{Engine, Function};
+use torpor_gateway::{Functions, Gateway};
+use torpor_manifest::Manifest;
+use torpor_telemetry::Metrics;
+
+/// How long functions may take to go to sleep when the host ends. Only native runs that cannot be interrupted need time.
+const RETIRE: Duration = Duration::from_secs(5);
+
+/// All that a host needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Manifests, and folders with manifests.
+    pub manifests: Vec<PathBuf>,
+    /// Whose bundles to run.
+    pub trust: Trust,
+    /// The state directory. One host at a time may use it.
+    pub state: PathBuf,
+    /// Listeners and their limits.
+    pub gateway: torpor_gateway::Config,
+    /// The ONNX Runtime library to load; `None` to look in the usual places.
+    pub onnxruntime: Option<PathBuf>,
+    /// Instances that may exist at the same time, of all functions together.
+    pub instances: u32,
+}
+
+/// Whose bundles a host runs.
+#[derive(Debug, Clone)]
+pub enum Trust {
+    /// Those of the publishers in this trust policy.
+    Policy(PathBuf),
+    /// Anybody's, signed or not.
+    Anybody,
+}
+
+/// A host that is ready to serve. Its addresses are bound and its functions are deployed, but nobody is answered yet.
+pub struct Host {
+    gateway: Gateway,
+    functions: Vec<Function>,
+    /// Held until the host ends.
+    _state: File,
+}
+
+/// Builds a host: reads manifests, verifies and compiles bundles, and binds the addresses. A function that cannot be deployed
+/// is reported and keeps no other from being served.
+///
+/// # Errors
+/// When the manifests have mistakes, the state directory or the trust policy cannot be used, or an address is taken.
+pub async fn build(config: Config) -> Result<Host> {
+    let manifests = read_manifests(&config.manifests)?;
+    let state = lock(&config.state)?;
+    let mut metrics = Metrics::new();
+    let trust = match &config.trust {
+        Trust::Policy(path) => Some(TrustPolicy::read(path)?),
+        Trust::Anybody => {
+            tracing::warn!("bundles need no signature on this host: anybody who can write one runs code here");
+            metrics.register_insecure();
+            None
+        }
+    };
+    let metrics = Arc::new(metrics);
+    let deploy = {
+        let (metrics, state) = (Arc::clone(&metrics), config.state.clone());
+        let engine = torpor_engine::Config { state: config.state, instances: config.instances };
+        move || -> Result<Functions> {
+            let engine = Engine::new(&engine, backends::load(config.onnxruntime), metrics)?;
+            let store = Store::open(&state)?;
+            let mut functions = Functions::default();
+            for manifest in manifests {
+                match deploy(&engine, &store, trust.as_ref(), &manifest) {
+                    Ok(function) => functions.add(function)?,
+                    Err(error) => {
+                        let cause = format!("{error:#}");
+                        tracing::error!(function = %manifest.name, cause, "the function is not deployed");
+                        functions.add_failed(manifest, cause)?;
+                    }
+                }
+            }
+            Ok(functions)
+        }
+    };
+    let functions = tokio::task::spawn_blocking(deploy).await??;
+    let deployed = functions.deployed().cloned().collect();
+    let gateway = Gateway::bind(&config.gateway, functions, metrics).await?;
+    Ok(Host { gateway, functions: deployed, _state: state })
+}
+
+fn deploy(engine: &Engine, store: &Store, trust: Option<&TrustPolicy>, manifest: &Manifest) -> Result<Function> {
+    let bundle: Verified<Bundle> = match trust {
+        Some(policy) => torpor_bundle::verify(&manifest.bundle, &manifest.name, policy, store)?,
+        None => torpor_bundle::accept_unsigned(&manifest.bundle, store)?,
+    };
+    let function = engine.deploy(manifest.clone(), &bundle)?;
+    let publisher = bundle.publisher.as_deref().unwrap_or("nobody");
+    tracing::info!(function = %manifest.name, version = bundle.config.version, publisher, digest = %bundle.manifest_digest, "deployed");
+    Ok(function)
+}
+
+/// Makes the state directory and takes it for this process.
+fn lock(state: &Path) -> Result<File> {
+    let what = || format!("cannot use the state directory `{}`", state.display());
+    fs::create_dir_all(state).with_context(what)?;
+    let file = File::create(state.join("lock")).with_context(what)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "the state directory `{}` is in use by another host; stop that one, or choose another directory with `--state`",
+            state.display()
+        ),
+        Err(TryLockError::Error(error)) => Err(error).with_context(what),
+    }
+}
+
+impl Host {
+    /// Where callers connect.
+    pub fn data_address(&self) -> SocketAddr {
+        self.gateway.data_address()
+    }
+
+    /// Where the operator connects.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.gateway.admin_address()
+    }
+
+    /// Serves until `shutdown` is done, lets the requests that run end, and puts every function to sleep.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        self.functions.iter().for_each(Function::start);
+        self.gateway.run(shutdown).await;
+        let retire = async {
+            for function in &self.functions {
+                function.retire().await;
+            }
+        };
+        if tokio::time::timeout(RETIRE, retire).await.is_err() {
+            tracing::warn!("a function did not go to sleep in time, and is left to the system");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! `torpor`: the command line.
+
+mod cli;
+mod command;
+mod failure;
+mod output;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use failure::Failure;
+use output::Output;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output { json: cli.json };
+    match run(cli.command, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.failure(&failure);
+            failure.code()
+        }
+    }
+}
+
+fn run(command: Command, output: &Output) -> Result<(), Failure> {
+    match command {
+        Command::Serve(arguments) => command::serve::run(arguments),
+        Command::Check(arguments) => command::check::run(&arguments, output),
+        Command::Ps(arguments) => command::ps::run(&arguments, output),
+        Command::Invoke(arguments) => command::invoke::run(&arguments),
+        Command::Pack(arguments) => command::bundle::pack(arguments, output),
+        Command::Inspect(arguments) => command::bundle::inspect(&arguments, output),
+        Command::Keygen(arguments) => command::bundle::keygen(&arguments, output),
+        Command::Sign(arguments) => command::bundle::sign(&arguments, output),
+        Command::Verify(arguments) => command::bundle::verify(&arguments, output),
+    }
+}

@@ -1,0 +1,135 @@
+//! A guest that does what a test asks, good or bad: as a function of HTTP requests by the last part of the path, and as a
+//! function of tensors by the input `command`.
+
+use std::{io::Write, time::Duration};
+use torpor_guest::{
+    Datatype, Error, Inputs, Model, ModelErrorKind, Outputs, Predict, PredictError, Tensor,
+    http::{self, Method, Request, Response},
+};
+
+struct Probe;
+
+impl http::Handler for Probe {
+    fn handle(request: Request) -> Result<Response, http::Error> {
+        match request.path().rsplit('/').next().unwrap_or_default() {
+            "echo" => Ok(echo(request)),
+            "spin" => spin(),
+            "trap" => trap(),
+            "alloc" => alloc(number(&request, "bytes")?),
+            "stream" => stream(&request, false),
+            "break" => stream(&request, true),
+            "fetch" => fetch(&text(&request, "url")?),
+            "load" => load(&text(&request, "model")?),
+            "fail" => Err(http::Error::internal("the probe was asked to fail")),
+            other => Err(http::Error::new(404, format!("the probe has no `{other}`"))),
+        }
+    }
+}
+
+impl Predict for Probe {
+    fn predict(mut inputs: Inputs) -> Result<Outputs, PredictError> {
+        let commands = inputs.take("command")?.to_strings().map_err(|error| PredictError::invalid("command", error))?;
+        match commands.first().map_or("", String::as_str) {
+            "echo" => inputs.into_iter().map(|(name, tensor)| Ok((name, remade(&tensor)?))).collect(),
+            "pass" => Ok(inputs.into_iter().collect()),
+            "spin" => spin(),
+            "trap" => trap(),
+            "fail" => Err(PredictError::Failed("the probe was asked to fail".to_owned())),
+            "invalid" => Err(PredictError::invalid("command", "the probe was asked to refuse it")),
+            "bad-output" => Ok(Outputs::from([("x", Tensor::bytes(&[1], &["not what the signature says"])?)])),
+            "no-output" => Ok(Outputs::default()),
+            other => Err(PredictError::invalid("command", format!("the probe has no `{other}`"))),
+        }
+    }
+}
+
+torpor_guest::export_http!(Probe);
+torpor_guest::export_predict!(Probe);
+
+/// The same tensor, made anew from what it says of itself.
+fn remade(tensor: &Tensor) -> Result<Tensor, PredictError> {
+    let shape: Vec<usize> = tensor.shape().into_iter().filter_map(|dim| usize::try_from(dim).ok()).collect();
+    Ok(match tensor.datatype() {
+        Datatype::Bytes => Tensor::bytes(&shape, &tensor.to_byte_strings()?)?,
+        Datatype::Bool => Tensor::new(&shape, &tensor.to_vec::<bool>()?)?,
+        Datatype::Fp32 => Tensor::new(&shape, &tensor.to_vec::<f32>()?)?,
+        datatype => Tensor::from_raw(datatype, &shape, &tensor.to_raw())?,
+    })
+}
+
+fn echo(request: Request) -> Response {
+    let content_type = request.header("content-type").unwrap_or_else(|| b"application/octet-stream".to_vec());
+    let response = Response::stream(move |out| {
+        let mut body = request.into_body();
+        while let Some(chunk) = body.next_chunk()? {
+            out.write_all(&chunk)?;
+        }
+        Ok(())
+    });
+    response.header("content-type", content_type)
+}
+
+fn spin() -> ! {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+fn trap() -> ! {
+    panic!("the probe was asked to trap");
+}
+
+/// Fills so many bytes, unless the host refuses them.
+fn alloc(bytes: usize) -> Result<Response, http::Error> {
+    let mut memory: Vec<u8> = Vec::new();
+    if memory.try_reserve_exact(bytes).is_err() {
+        return Err(http::Error::new(507, format!("{bytes} bytes were refused")));
+    }
+    memory.resize(bytes, 1);
+    let filled = std::hint::black_box(&memory).iter().filter(|&&byte| byte == 1).count();
+    Ok(Response::text(filled.to_string()))
+}
+
+/// Answers `chunks` numbered lines, `delay` milliseconds apart; broken off after them if so asked.
+fn stream(request: &Request, broken: bool) -> Result<Response, http::Error> {
+    let (chunks, delay) = (number(request, "chunks")?, number(request, "delay")?);
+    Ok(Response::stream(move |out| {
+        for index in 0..chunks {
+            if index > 0 {
+                http::sleep(Duration::from_millis(delay as u64));
+            }
+            out.write_all(format!("chunk {index}\n").as_bytes())?;
+            out.flush()?;
+        }
+        if broken { Err(std::io::Error::other("the probe was asked to break off")) } else { Ok(()) }
+    }))
+}
+
+fn fetch(url: &str) -> Result<Response, http::Error> {
+    match http::fetch(Method::Get, url, &[], b"") {
+        Ok(answer) => {
+            let status = answer.status;
+            Ok(Response::bytes(answer.body.read_to_limit(1 << 20)?).status(status))
+        }
+        Err(error @ http::FetchError::Denied(_)) => Err(http::Error::new(403, error.to_string())),
+        Err(error @ http::FetchError::Address(_)) => Err(http::Error::bad_request(error.to_string())),
+        Err(error) => Err(http::Error::new(502, error.to_string())),
+    }
+}
+
+fn load(name: &str) -> Result<Response, http::Error> {
+    match Model::load(name) {
+        Ok(_) => Ok(Response::text("loaded")),
+        Err(Error::Model { kind: ModelErrorKind::NotFound, text, .. }) => Err(http::Error::new(404, text)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn text(request: &Request, name: &str) -> Result<String, http::Error> {
+    request.query(name).ok_or_else(|| http::Error::bad_request(format!("the query lacks `{name}`")))
+}
+
+fn number(request: &Request, name: &str) -> Result<usize, http::Error> {
+    let text = text(request, name)?;
+    text.parse().map_err(|_| http::Error::bad_request(format!("`{name}` is no number: `{text}`")))
+}

@@ -1,0 +1,69 @@
+//! Tests and measurements of the whole system: with the binary, modules and bundles that `up` would serve.
+
+use crate::{
+    bundles, console, run,
+    setup::Assets,
+    tree::{Tree, in_ci},
+    up,
+};
+use anyhow::{Result, ensure};
+use std::process::Command;
+
+/// All tests; or, with `args`, only those of the host's workspace that they pick.
+pub(crate) fn test(tree: &Tree, args: &[String]) -> Result<()> {
+    let assets = up::prepare(tree)?;
+    if in_ci() {
+        ensure!(assets.onnxruntime.is_some(), "there is no ONNX Runtime for this machine, and CI must test with it");
+    }
+    if args.is_empty() {
+        guests(tree, &assets)?;
+        console::step("test", "the documentation of the host's workspace");
+        run::run(with(tree, &assets, tied_cargo()).args(["test", "--release", "--workspace", "--doc"]))?;
+    }
+    let mut command = with(tree, &assets, tied_cargo());
+    if run::quiet(run::cargo().args(["nextest", "--version"])) {
+        console::step("test", "the host's workspace");
+        command.args(["nextest", "run"]);
+    } else {
+        console::step("test", "the host's workspace, by `cargo test`, since cargo-nextest is not installed");
+        command.args(["test", "--lib", "--bins", "--tests"]);
+    }
+    run::run(command.args(["--release", "--workspace"]).args(args))
+}
+
+/// The guests' own tests, on this machine's processor and with the stable toolchain: they need no Wasm.
+fn guests(tree: &Tree, assets: &Assets) -> Result<()> {
+    console::step("test", "the guests' workspace");
+    let mut command = with(tree, assets, tied_cargo());
+    command.env("CARGO_TARGET_DIR", tree.guest_target()).args(["test", "--workspace", "--manifest-path"]);
+    run::run(command.arg(tree.guest_manifest()))
+}
+
+/// Torpor against a minimal native server.
+pub(crate) fn floor(tree: &Tree, args: &[String]) -> Result<()> {
+    let assets = up::prepare(tree)?;
+    console::step("measure", "against the native floor");
+    let mut command = with(tree, &assets, tied_cargo());
+    run::run(command.args(["run", "--release", "--package", "torpor-benches", "--bin", "floor", "--"]).args(args))
+}
+
+/// `command` in the repository, with the places of everything that tests and measurements use.
+fn with(tree: &Tree, assets: &Assets, mut command: Command) -> Command {
+    command
+        .current_dir(&tree.root)
+        .env("TORPOR_ASSETS", &assets.dir)
+        .env("TORPOR_TEST_ASSETS", &assets.dir)
+        .env("TORPOR_TEST_MODULES", tree.modules())
+        .env("TORPOR_TEST_BUNDLES", bundles::folder(tree))
+        .env("TORPOR_BIN", tree.torpor());
+    match &assets.onnxruntime {
+        Some(library) => command.env("TORPOR_ONNXRUNTIME", library),
+        None => command.env_remove("TORPOR_ONNXRUNTIME"),
+    };
+    command
+}
+
+/// Cargo, which ends with this process, and with it the hosts that tests have started.
+fn tied_cargo() -> Command {
+    run::tied(run::cargo().get_program())
+}
