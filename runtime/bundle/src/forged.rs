@@ -7,7 +7,7 @@ use crate::{
     config::Wire,
     digest::Piece,
     dsse::{Envelope, Statement},
-    inspect, key,
+    inspect,
     oci::{self, EMPTY_CONTENT, Index, Manifest},
     verify,
 };
@@ -80,7 +80,8 @@ impl Parts {
         if let Some(statement) = self.statement {
             let envelope = Envelope::sign(&acme().0, &statement(Piece::of(&manifest)));
             let envelope = (self.envelope)(oci::encode(&envelope));
-            let id = key::keyid(&acme().0.verifying_key());
+            let named = oci::decode::<Envelope>(&envelope).map(|envelope| envelope.keyid().to_owned());
+            let id = named.unwrap_or_else(|_| acme().keyid());
             let referrer = oci::encode(&Manifest::signature(Piece::of(&manifest), Piece::of(&envelope), &id));
             referrers.push(Piece::of(&referrer));
             documents.extend([envelope, referrer, EMPTY_CONTENT.to_vec()]);
@@ -145,9 +146,12 @@ fn a_signature_that_was_made_for_another_bundle() {
 }
 
 #[test]
-fn a_signature_that_names_another_version() {
-    let other = |manifest: Piece| Statement::new(manifest.digest, &Config { version: "2".to_owned(), ..config() });
-    refused(|parts| parts.statement = Some(Box::new(other)), "it names another function or version");
+fn a_signature_that_names_another_function_or_version() {
+    let version = |manifest: Piece| Statement::new(manifest.digest, &Config { version: "2".to_owned(), ..config() });
+    refused(|parts| parts.statement = Some(Box::new(version)), "it names another function or version");
+    let name =
+        |manifest: Piece| Statement::new(manifest.digest, &Config { name: "other".parse().unwrap(), ..config() });
+    refused(|parts| parts.statement = Some(Box::new(name)), "it names another function or version");
 }
 
 #[test]
@@ -172,7 +176,7 @@ fn an_envelope_with_two_signatures() {
 
 #[test]
 fn a_key_id_that_would_steer_a_terminal() {
-    let id = key::keyid(&acme().0.verifying_key());
+    let id = acme().keyid();
     let change = move |envelope| String::from_utf8(envelope).unwrap().replace(&id, "\\u001b[2J").into_bytes();
     refused(|parts| parts.envelope = Box::new(change), "the manifest of a signature does not fit it");
 }

@@ -62,7 +62,8 @@ impl OnnxRuntime {
             .with_logger(Arc::new(log))
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(OnnxRuntime { environment, version: library_version(), path: path.to_owned() })
+        let version = library_version(path).map_err(|error| error.to_string())?;
+        Ok(OnnxRuntime { environment, version, path: path.to_owned() })
     }
 
     /// The library in use.
@@ -71,15 +72,16 @@ impl OnnxRuntime {
     }
 }
 
-/// The library's version, such as `1.32.0`.
-fn library_version() -> String {
-    // SAFETY: `GetVersionString` of the API base returns a static string; the base lives as long as the loaded library, which
-    // `ort` never unloads.
+/// The version of the library at `path`, such as `1.32.0`, which must be loaded already. `ort` does not tell it.
+fn library_version(path: &Path) -> Result<String, libloading::Error> {
+    // SAFETY: the library is loaded, so this runs no initializer; it only counts one more user, whom the last line counts off.
+    let library = unsafe { libloading::Library::new(path) }?;
+    // SAFETY: the C interface declares the symbol with this type. The base and the version string it gives are static.
     let version = unsafe {
-        let base = ort::sys::OrtGetApiBase();
+        let base = library.get::<unsafe extern "C" fn() -> *const ort::sys::OrtApiBase>(b"OrtGetApiBase")?();
         std::ffi::CStr::from_ptr(((*base).GetVersionString)())
     };
-    version.to_string_lossy().into_owned()
+    Ok(version.to_string_lossy().into_owned())
 }
 
 /// ONNX Runtime's own log goes to ours. What it calls a warning is advice about models, which is of interest to few.
