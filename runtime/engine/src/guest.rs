@@ -8,7 +8,7 @@ use wasmtime::{ResourceLimiter, component::ResourceTable};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
-use crate::warm::Models;
+use crate::{console::Console, warm::Models};
 
 /// Resources that one instance may hold at the same time: tensors, graphs, errors, streams.
 const MAX_RESOURCES: usize = 10_000;
@@ -34,6 +34,8 @@ impl Capabilities {
 
     fn wasi(&self) -> WasiCtx {
         let mut builder = WasiCtxBuilder::new();
+        let console = Console::new(self.function.clone());
+        builder.stdout(console.clone()).stderr(console);
         for (name, value) in &self.allow.env {
             builder.env(name, value);
         }

@@ -7,6 +7,7 @@
 
 mod bindings;
 mod call;
+mod console;
 mod engine;
 mod error;
 mod function;

@@ -95,6 +95,17 @@ fn a_tampered_model_or_module_never_gets_into_the_store() {
     }
 }
 
+/// That the store has the true model already does not make a false file true.
+#[test]
+fn a_tampered_model_is_refused_after_the_true_one_was_stored() {
+    let fixture = Fixture::signed();
+    let policy = fixture.policy(&[("acme", "\"*\"", "")]);
+    let bundle = fixture.verify(&policy).unwrap();
+    replace(&fixture, MODEL, b"WEIGHTS");
+    refused(&fixture, &policy, "a tampered model");
+    bundle.models["standard"].blob.check().unwrap();
+}
+
 #[test]
 fn a_tampered_bundle_is_not_signed() {
     let fixture = Fixture::signed();
