@@ -29,6 +29,8 @@
 //! Every call gets a fresh instance, so keep no state between calls and build no big table at first use: make tables at build
 //! time instead. Model weights live on the host and are shared; [`Model::load`] is cheap.
 
+#[cfg(all(feature = "allocator", target_family = "wasm", not(target_feature = "atomics")))]
+mod allocator;
 #[doc(hidden)]
 #[allow(unsafe_code, unused_qualifications, clippy::all, reason = "generated; what it needs depends on the target")]
 pub mod bindings;

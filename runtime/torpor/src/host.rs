@@ -133,6 +133,11 @@ impl Host {
         self.gateway.admin_address()
     }
 
+    /// The functions that are deployed, by name. They can be called without the gateway, before the host runs or while it does.
+    pub fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+
     /// Serves until `shutdown` is done, lets the requests that run end, and puts every function to sleep.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         self.functions.iter().for_each(Function::start);

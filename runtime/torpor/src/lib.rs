@@ -9,3 +9,5 @@ mod host;
 
 pub use deployments::read_manifests;
 pub use host::{Config, Host, Trust, build};
+// The parts whose types `Config` and `Host` show to those who embed the host.
+pub use {torpor_engine as engine, torpor_gateway as gateway, torpor_tensor as tensor};

@@ -1,0 +1,124 @@
+//! Callers: connections that stay open, each with one request at a time.
+//!
+//! The client shares the machine with the servers, so it does as little as it can: it writes the same bytes again and again,
+//! and of an answer it reads the status and the length.
+
+use crate::statistics::{micros, quantile};
+use anyhow::{Context, Result, bail, ensure};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+
+const MAX_HEADERS: usize = 32;
+
+/// What the callers saw in one round.
+pub(crate) struct Round {
+    pub(crate) requests: usize,
+    pub(crate) throughput: f64,
+    /// Microseconds.
+    pub(crate) p50: f64,
+    /// Microseconds.
+    pub(crate) p99: f64,
+}
+
+/// The request as it goes over the wire.
+pub(crate) fn wire(path: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// One request on a connection of its own; returns the body of the answer.
+pub(crate) fn once(address: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
+    runtime()?.block_on(async {
+        let mut connection = Connection::open(address).await?;
+        let (start, length) = connection.call(request).await?;
+        Ok(connection.buffer[start..start + length].to_vec())
+    })
+}
+
+/// Keeps `connections` busy for `time`.
+#[expect(clippy::cast_precision_loss, reason = "a count of requests")]
+pub(crate) fn round(address: SocketAddr, request: &[u8], connections: usize, time: Duration) -> Result<Round> {
+    let request: std::sync::Arc<[u8]> = request.into();
+    runtime()?.block_on(async {
+        let mut open = Vec::new();
+        for _ in 0..connections {
+            open.push(Connection::open(address).await?);
+        }
+        let start = Instant::now();
+        let mut callers = JoinSet::new();
+        for mut connection in open {
+            let request = std::sync::Arc::clone(&request);
+            callers.spawn(async move {
+                let mut times = Vec::new();
+                while start.elapsed() < time {
+                    let sent = Instant::now();
+                    connection.call(&request).await?;
+                    times.push(micros(sent.elapsed()));
+                }
+                anyhow::Ok(times)
+            });
+        }
+        let mut times = Vec::new();
+        while let Some(caller) = callers.join_next().await {
+            times.extend(caller??);
+        }
+        let throughput = times.len() as f64 / start.elapsed().as_secs_f64();
+        Ok(Round { requests: times.len(), throughput, p50: quantile(&mut times, 0.5), p99: quantile(&mut times, 0.99) })
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await.with_context(|| format!("`{address}` cannot be reached"))?;
+        stream.set_nodelay(true)?;
+        Ok(Connection { stream, buffer: Vec::with_capacity(64 * 1024) })
+    }
+
+    /// Sends the request and reads the whole answer. Returns where its body is in the buffer.
+    async fn call(&mut self, request: &[u8]) -> Result<(usize, usize)> {
+        self.stream.write_all(request).await?;
+        self.buffer.clear();
+        let (head, length) = loop {
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server closed the connection");
+            if let Some(head) = self.head()? {
+                break head;
+            }
+        };
+        while self.buffer.len() < head + length {
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server closed the connection");
+        }
+        Ok((head, length))
+    }
+
+    /// The length of the head and of the body, once the head is there.
+    fn head(&self) -> Result<Option<(usize, usize)>> {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        let httparse::Status::Complete(head) = response.parse(&self.buffer)? else { return Ok(None) };
+        if response.code != Some(200) {
+            bail!("the server answered {:?}: {}", response.code, String::from_utf8_lossy(&self.buffer[head..]));
+        }
+        let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+        let length = std::str::from_utf8(length.context("the answer tells no length")?.value)?;
+        Ok(Some((head, length.parse()?)))
+    }
+}

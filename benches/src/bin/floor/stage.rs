@@ -1,0 +1,193 @@
+//! What is measured, and everything for it on disk: a key of this run, bundles signed with it, manifests and requests.
+
+use crate::Places;
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+use tempfile::TempDir;
+
+/// Sessions of the native server, and runs at the same time that Torpor's manifests allow.
+pub(crate) const PARALLEL: usize = 2;
+
+/// A function over a model, and what is asked of both.
+pub(crate) struct Workload {
+    /// The function's name.
+    pub(crate) name: &'static str,
+    /// The folder of its `bundle.toml`, in the repository.
+    bundle: &'static str,
+    module: &'static str,
+    /// The name by which the module loads its model.
+    grant: &'static str,
+    model: Model,
+    /// The least share of native throughput that it should reach, where it is served.
+    pub(crate) target: Option<f64>,
+}
+
+enum Model {
+    /// A file of the assets.
+    Asset(&'static str),
+    /// A file of the repository.
+    Repository(&'static str),
+}
+
+pub(crate) const ADD: Workload = Workload {
+    name: "add",
+    bundle: "tests/bundles/add",
+    module: "passthrough.wasm",
+    grant: "model",
+    model: Model::Repository("tests/models/add.onnx"),
+    target: Some(0.5),
+};
+
+pub(crate) const FILETYPE_RAW: Workload = Workload {
+    name: "filetype-raw",
+    bundle: "modules/passthrough",
+    module: "passthrough.wasm",
+    grant: "model",
+    model: Model::Asset("magika/model.onnx"),
+    target: Some(0.9),
+};
+
+pub(crate) const FILETYPE: Workload = Workload {
+    name: "filetype",
+    bundle: "modules/filetype",
+    module: "filetype.wasm",
+    grant: "standard",
+    model: Model::Asset("magika/model.onnx"),
+    target: None,
+};
+
+pub(crate) const EMBED: Workload = Workload {
+    name: "embed",
+    bundle: "modules/embed",
+    module: "embed.wasm",
+    grant: "minilm",
+    model: Model::Asset("minilm/model.onnx"),
+    target: None,
+};
+
+/// What is measured over HTTP: models as they are, since a native server runs no code around them.
+pub(crate) const SERVED: [Workload; 2] = [FILETYPE_RAW, ADD];
+
+/// The text that `filetype` and `embed` are asked about.
+pub(crate) const TEXT: &str = "the quick brown fox";
+
+impl Workload {
+    /// An inference request for the bare model. For `embed` it is what its tokenizer makes of [`TEXT`].
+    pub(crate) fn request(&self) -> Vec<u8> {
+        let input = |name: &str, datatype: &str, shape: [usize; 2], data: Vec<i32>| {
+            json!({ "name": name, "shape": shape, "datatype": datatype, "data": data })
+        };
+        let inputs = match self.name {
+            "add" => vec![input("x", "FP32", [1, 4], vec![1, 2, 3, 4]), input("y", "FP32", [1, 4], vec![5, 6, 7, 8])],
+            "embed" => {
+                let ids = vec![101, 1996, 4248, 2829, 4419, 102];
+                let shape = [1, ids.len()];
+                vec![
+                    input("attention_mask", "INT64", shape, vec![1; ids.len()]),
+                    input("token_type_ids", "INT64", shape, vec![0; ids.len()]),
+                    input("input_ids", "INT64", shape, ids),
+                ]
+            }
+            _ => vec![input("bytes", "INT32", [1, 2048], (0..2048).map(|index| index % 256).collect())],
+        };
+        json!({ "inputs": inputs }).to_string().into_bytes()
+    }
+}
+
+/// The folder of this run, which goes when it ends.
+pub(crate) struct Stage {
+    pub(crate) places: Places,
+    dir: TempDir,
+}
+
+impl Stage {
+    pub(crate) fn new(places: Places) -> Result<Self> {
+        let stage = Stage { places, dir: tempfile::tempdir().context("no temporary folder could be made")? };
+        stage.torpor(|torpor| torpor.arg("keygen").arg(stage.path("bench")))?;
+        let policy = "[[publisher]]\nname = \"bench\"\nkey = \"bench.pub.pem\"\nfunctions = [\"*\"]\n";
+        fs::write(stage.trust(), policy)?;
+        for workload in [&ADD, &FILETYPE_RAW, &FILETYPE, &EMBED] {
+            stage.bundle(workload).with_context(|| format!("the bundle of `{}` could not be made", workload.name))?;
+            fs::write(stage.request(workload), workload.request())?;
+        }
+        Ok(stage)
+    }
+
+    /// A path in the folder of this run.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn trust(&self) -> PathBuf {
+        self.path("trust.toml")
+    }
+
+    pub(crate) fn request(&self, workload: &Workload) -> PathBuf {
+        self.path(&format!("{}.request.json", workload.name))
+    }
+
+    pub(crate) fn packed(&self, workload: &Workload) -> PathBuf {
+        self.path(&format!("{}.torpor", workload.name))
+    }
+
+    pub(crate) fn model(&self, workload: &Workload) -> PathBuf {
+        match workload.model {
+            Model::Asset(path) => self.places.assets.join(path),
+            Model::Repository(path) => repository().join(path),
+        }
+    }
+
+    pub(crate) fn module(&self, workload: &Workload) -> PathBuf {
+        self.places.modules.join(workload.module)
+    }
+
+    /// The native server, with the model of `workload` still to be told what to do.
+    pub(crate) fn native(&self, command: &str, workload: &Workload) -> Result<Command> {
+        let server = self.places.native_server.as_ref().context("there is no native server")?;
+        let mut native = Command::new(server);
+        native.arg(command).arg("--library").arg(&self.places.onnxruntime).arg("--model").arg(self.model(workload));
+        Ok(native)
+    }
+
+    /// Writes the manifest of `workload`, and returns its path.
+    pub(crate) fn manifest(&self, workload: &Workload, idle_timeout: &str) -> Result<PathBuf> {
+        let Workload { name, grant, .. } = workload;
+        let path = self.path(&format!("{name}.toml"));
+        let manifest = format!(
+            "name = \"{name}\"\nbundle = \"{name}.torpor\"\n\n[trigger.inference]\n\n\
+             [model.{grant}]\nbackend = \"onnxruntime\"\nparallel = {PARALLEL}\n\n[scale]\nidle-timeout = \"{idle_timeout}\"\n"
+        );
+        fs::write(&path, manifest)?;
+        Ok(path)
+    }
+
+    fn bundle(&self, workload: &Workload) -> Result<()> {
+        let model = self.model(workload);
+        ensure!(model.is_file(), "there is no model `{}`; `cargo xtask bench floor` fetches it", model.display());
+        let mut grant = std::ffi::OsString::from(format!("{}=", workload.grant));
+        grant.push(&model);
+        let (folder, packed) = (repository().join(workload.bundle), self.packed(workload));
+        self.torpor(|torpor| {
+            torpor.arg("pack").arg(folder).arg("--module").arg(self.module(workload)).arg("--model").arg(grant);
+            torpor.arg("--output").arg(&packed)
+        })?;
+        self.torpor(|torpor| torpor.arg("sign").arg(&packed).arg("--key").arg(self.path("bench.key.pem")))
+    }
+
+    fn torpor(&self, arguments: impl FnOnce(&mut Command) -> &mut Command) -> Result<()> {
+        let mut command = Command::new(&self.places.torpor);
+        let status = arguments(&mut command).stdout(Stdio::null()).status();
+        let status = status.with_context(|| format!("`{}` could not be started", self.places.torpor.display()))?;
+        ensure!(status.success(), "`torpor` failed; what it wrote is above");
+        Ok(())
+    }
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}

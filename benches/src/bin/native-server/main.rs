@@ -1,0 +1,75 @@
+//! The floor that Torpor is measured against: hyper, serde and ONNX Runtime, and nothing between them.
+//!
+//! `serve` answers the Open Inference Protocol for one model, as somebody would write it who needs no more than that: no sandbox,
+//! no limits, no metrics, no functions. `probe` measures the model without a server. Neither links anything of Torpor's.
+
+mod model;
+mod probe;
+mod server;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+#[derive(Parser)]
+#[command(about = "A minimal native inference server, as the floor of measurements")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve one model, and write the address to stdout
+    Serve {
+        #[command(flatten)]
+        source: Source,
+        /// The name in the path and in answers
+        #[arg(long)]
+        name: String,
+        /// Runs at the same time
+        #[arg(long, default_value_t = 2)]
+        parallel: usize,
+        /// Where runs happen
+        #[arg(long, value_enum)]
+        run: Run,
+    },
+    /// Measure one model as stdin tells: `run N` and `open N` are each answered by a line with a JSON array of nanoseconds
+    Probe {
+        #[command(flatten)]
+        source: Source,
+        /// An inference request to run the model on
+        #[arg(long)]
+        request: PathBuf,
+    },
+}
+
+/// The model and what runs it.
+#[derive(Args)]
+struct Source {
+    /// The ONNX Runtime library
+    #[arg(long)]
+    library: PathBuf,
+    /// The model file
+    #[arg(long)]
+    model: PathBuf,
+}
+
+/// Where a server runs its model.
+#[derive(Clone, Copy, ValueEnum)]
+enum Run {
+    /// On the thread that read the request: the fastest way as long as a run takes next to no time
+    Inline,
+    /// On threads of their own, so that a run never keeps other connections waiting
+    Threads,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Serve { source, name, parallel, run } => {
+            let library = model::Library::load(&source.library)?;
+            server::serve(library.models(&source.model, parallel)?, name, run)
+        }
+        Command::Probe { source, request } => probe::probe(&source, &request),
+    }
+}

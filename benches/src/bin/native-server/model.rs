@@ -1,0 +1,158 @@
+//! A model in ONNX Runtime, and its answers to inference requests in JSON.
+
+use anyhow::{Context, Result, bail, ensure};
+use ort::{
+    environment::Environment,
+    session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
+    value::{PrimitiveTensorElementType, TensorElementType, TensorRef, ValueType},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{
+    borrow::Cow,
+    fmt::Debug,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// What answers say of the version: the same as the bundles that they are compared with.
+const VERSION: &str = "0.1.0";
+
+/// ONNX Runtime, loaded.
+pub(crate) struct Library(Environment);
+
+/// One session. Requests are read as elements of the one type that all its inputs have.
+pub(crate) struct Model {
+    session: Session,
+    elements: TensorElementType,
+}
+
+#[derive(Deserialize)]
+struct Request<'a, T> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    inputs: Vec<Input<'a, T>>,
+}
+
+#[derive(Deserialize)]
+struct Input<'a, T> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    shape: Vec<i64>,
+    #[serde(borrow)]
+    datatype: Cow<'a, str>,
+    data: Vec<T>,
+}
+
+#[derive(Serialize)]
+struct Response<'a> {
+    model_name: &'a str,
+    model_version: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<Cow<'a, str>>,
+    outputs: Vec<Output<'a>>,
+}
+
+#[derive(Serialize)]
+struct Output<'a> {
+    name: &'a str,
+    datatype: &'static str,
+    shape: &'a [i64],
+    data: &'a [f32],
+}
+
+/// An element type of an input, as the protocol names it.
+trait Element: PrimitiveTensorElementType + DeserializeOwned + Clone + Debug + 'static {
+    const NAME: &'static str;
+}
+
+impl Element for f32 {
+    const NAME: &'static str = "FP32";
+}
+
+impl Element for i32 {
+    const NAME: &'static str = "INT32";
+}
+
+impl Element for i64 {
+    const NAME: &'static str = "INT64";
+}
+
+impl Library {
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        let environment = ort::init_from(path)?.with_telemetry(false).build()?;
+        Ok(Library(environment))
+    }
+
+    /// Opens the model with the options that Torpor uses.
+    pub(crate) fn open(&self, path: &Path) -> Result<Model> {
+        let open = || -> ort::Result<Session> {
+            Session::builder(&self.0)?
+                .with_optimization_level(GraphOptimizationLevel::All)?
+                .with_intra_threads(1)?
+                .with_intra_op_spinning(false)?
+                .commit_from_file(path)
+        };
+        let session = open().with_context(|| format!("`{}` cannot be opened", path.display()))?;
+        let input = session.inputs().first().context("the model has no input")?;
+        let ValueType::Tensor { ty: elements, .. } = *input.dtype() else { bail!("an input is no tensor") };
+        Ok(Model { session, elements })
+    }
+
+    /// Opens the model `count` times, for as many runs at the same time: `ort` takes a session for each.
+    pub(crate) fn models(&self, path: &Path, count: usize) -> Result<Vec<Model>> {
+        (0..count).map(|_| self.open(path)).collect()
+    }
+}
+
+impl Model {
+    /// The answer to the inference request `body`.
+    pub(crate) fn answer(&mut self, name: &str, body: &[u8]) -> Result<Vec<u8>> {
+        match self.elements {
+            TensorElementType::Float32 => self.infer::<f32>(name, body),
+            TensorElementType::Int32 => self.infer::<i32>(name, body),
+            other => bail!("requests with elements of type {other} are not read"),
+        }
+    }
+
+    /// How long each of `count` runs on `request` takes, from tensors in memory to tensors in memory.
+    pub(crate) fn runs(&mut self, request: &[u8], count: usize) -> Result<Vec<Duration>> {
+        match self.elements {
+            TensorElementType::Float32 => self.timed::<f32>(request, count),
+            TensorElementType::Int32 => self.timed::<i32>(request, count),
+            TensorElementType::Int64 => self.timed::<i64>(request, count),
+            other => bail!("requests with elements of type {other} are not read"),
+        }
+    }
+
+    fn timed<T: Element>(&mut self, request: &[u8], count: usize) -> Result<Vec<Duration>> {
+        let Request::<T> { inputs, .. } = serde_json::from_slice(request)?;
+        let mut run = || {
+            let start = Instant::now();
+            self.session.run(values(&inputs)?)?;
+            Ok(start.elapsed())
+        };
+        (0..count).map(|_| run()).collect()
+    }
+
+    fn infer<T: Element>(&mut self, name: &str, body: &[u8]) -> Result<Vec<u8>> {
+        let Request::<T> { id, inputs } = serde_json::from_slice(body)?;
+        let outputs = self.session.run(values(&inputs)?)?;
+        let output = |name: &str| -> Result<Output<'_>> {
+            let (shape, data) = outputs[name].try_extract_tensor::<f32>()?;
+            Ok(Output { name, datatype: f32::NAME, shape, data })
+        };
+        let outputs = outputs.keys().map(output).collect::<Result<_>>()?;
+        Ok(serde_json::to_vec(&Response { model_name: name, model_version: VERSION, id, outputs })?)
+    }
+}
+
+/// What the model is run on, without a copy of the data.
+fn values<'v, T: Element>(inputs: &'v [Input<'_, T>]) -> Result<Vec<(Cow<'v, str>, SessionInputValue<'v>)>> {
+    let value = |input: &'v Input<'_, T>| {
+        ensure!(input.datatype == T::NAME, "input `{}` is {}, but must be {}", input.name, input.datatype, T::NAME);
+        let value = TensorRef::from_array_view((input.shape.as_slice(), input.data.as_slice()))?;
+        Ok((Cow::Borrowed(&*input.name), value.into()))
+    };
+    inputs.iter().map(value).collect()
+}

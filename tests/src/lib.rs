@@ -1,1 +1,0 @@
-//! Integration tests: the real binary over real sockets with real models.
