@@ -10,8 +10,8 @@ pub(crate) mod raw;
 pub(crate) mod wait;
 
 pub(crate) use assets::skipped_without_onnxruntime;
-pub(crate) use client::Reply;
 pub(crate) use bundle::{Keys, Recipe};
+pub(crate) use client::Reply;
 pub(crate) use host::{Stage, TestHost, damage, forever};
 pub(crate) use manifest::Manifest;
 pub(crate) use raw::Raw;

@@ -36,7 +36,7 @@ fn check(reply: &Reply, status: u16, words: &[&str]) {
     for word in words {
         assert!(error.contains(word), "`{word}` is missing in: {error}");
     }
-    assert!(!error.contains('/') || error.contains("/v2"), "a path in: {error}");
+    assert!(!error.contains(" /") && !error.contains("`/"), "a path in: {error}");
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn every_type() -> Vec<(&'static str, Value)> {
         ("int64", json!([i64::MIN, i64::MAX])),
         ("fp16", json!([0.5, -65504.0])),
         ("bf16", json!([0.5, -1.0])),
-        ("fp32", json!([0.1_f32, -1e30_f32])),
+        ("fp32", json!([0.1, -1e30])),
         ("fp64", json!([0.1, -1e300])),
         ("bytes", json!(["", "köt\u{1F600}\u{0}\n\""])),
     ]
@@ -196,7 +196,9 @@ fn an_unknown_model_is_not_found() {
         check(&host.get(&format!("/v2/models/add/versions/9{path}")), 404, &["`add` has no version `9`", "0.1.0"]);
     }
     check(&host.post("/v2/models/add/versions/9/infer", sum().to_string()), 404, &["`9`"]);
-    for path in ["/", "/v2/", "/v2/models", "/v2/models/", "/v2/models/add/explain", "/v1/models/add", "/fn", "/metrics"] {
+    for path in
+        ["/", "/v2/", "/v2/models", "/v2/models/", "/v2/models/add/explain", "/v1/models/add", "/fn", "/metrics"]
+    {
         check(&host.get(path), 404, &["no function has this path"]);
     }
 }
@@ -321,7 +323,7 @@ fn data_that_is_no_array_is_told() {
 
 #[test]
 fn a_negative_size_is_refused() {
-    refused(|request| request["inputs"][0]["shape"] = json!([-1, 4]), &["shape"]);
+    refused(|request| request["inputs"][0]["shape"] = json!([-1, 4]), &["`x`", "-1"]);
 }
 
 #[test]
@@ -342,8 +344,20 @@ fn bodies_that_are_no_request_are_refused() {
     let numbers = sum().to_string().replace("1000.0", "1e999");
     let digits = sum().to_string().replace("1000.0", &"9".repeat(400));
     for body in [
-        "", "{", "null", "[]", "7", "\"text\"", "{}", r#"{"inputs":7}"#, r#"{"inputs":[7]}"#, r#"{"inputs":[{}]}"#, &deep,
-        &numbers, &digits, r#"{"inputs":[{"name":7,"shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}"#,
+        "",
+        "{",
+        "null",
+        "[]",
+        "7",
+        "\"text\"",
+        "{}",
+        r#"{"inputs":7}"#,
+        r#"{"inputs":[7]}"#,
+        r#"{"inputs":[{}]}"#,
+        &deep,
+        &numbers,
+        &digits,
+        r#"{"inputs":[{"name":7,"shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}"#,
     ] {
         check(&host.post("/v2/models/add/infer", body), 400, &[]);
     }

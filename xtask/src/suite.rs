@@ -43,8 +43,16 @@ fn guests(tree: &Tree, assets: &Assets) -> Result<()> {
 pub(crate) fn floor(tree: &Tree, args: &[String]) -> Result<()> {
     let assets = up::prepare(tree)?;
     console::step("measure", "against the native floor");
-    let mut command = with(tree, &assets, tied_cargo());
-    run::run(command.args(["run", "--release", "--package", "torpor-benches", "--bin", "floor", "--"]).args(args))
+    let mut build = tied_cargo();
+    run::run(build.current_dir(&tree.root).args([
+        "build",
+        "--release",
+        "--workspace",
+        "--bins",
+        "--exclude",
+        "xtask",
+    ]))?;
+    run::run(with(tree, &assets, run::tied(tree.release().join("floor"))).args(args))
 }
 
 /// `command` in the repository, with the places of everything that tests and measurements use.

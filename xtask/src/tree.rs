@@ -51,7 +51,12 @@ impl Tree {
 
     /// The host's binary.
     pub(crate) fn torpor(&self) -> PathBuf {
-        self.target.join("release/torpor")
+        self.release().join("torpor")
+    }
+
+    /// The folder of the binaries that are built.
+    pub(crate) fn release(&self) -> PathBuf {
+        self.target.join("release")
     }
 
     /// `path` as a reader in the repository would type it.

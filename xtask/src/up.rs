@@ -30,7 +30,9 @@ pub(crate) fn prepare(tree: &Tree) -> Result<Assets> {
     let assets = setup::setup()?;
     console::step("build", "torpor");
     let mut build = run::cargo();
-    run::run(build.current_dir(&tree.root).args(["build", "--release", "--package", "torpor"]))?;
+    // The whole workspace is selected, though one binary is built: its features are what tests and lints build with too, so that
+    // no dependency is ever built twice.
+    run::run(build.current_dir(&tree.root).args(["build", "--release", "--workspace", "--bin", "torpor"]))?;
     guests::build(tree, &assets)?;
     bundles::make(tree, &assets)?;
     Ok(assets)

@@ -127,7 +127,7 @@ impl WireTensor {
 /// A dimension as it is written. Sizes come from written ones, so they fit.
 pub(crate) fn sign(dim: &Dim) -> i64 {
     match dim {
-        Dim::Any => -1,
+        Dim::Named(_) | Dim::Any => -1,
         Dim::Fixed(size) => i64::try_from(*size).unwrap_or(i64::MAX),
     }
 }

@@ -79,8 +79,9 @@ impl Engine {
     pub fn deploy(&self, manifest: Manifest, bundle: &Verified<Bundle>) -> Result<Function, DeployError> {
         let recipe = Recipe::new(&manifest, bundle, &self.shared.backends)?;
         recipe.rehearse(&self.shared)?;
-        let capabilities = Capabilities::new(manifest.name.clone(), manifest.limits.memory.as_u64(), manifest.allow.clone())
-            .map_err(|(path, source)| DeployError::Folder { path, source })?;
+        let capabilities =
+            Capabilities::new(manifest.name.clone(), manifest.limits.memory.as_u64(), manifest.allow.clone())
+                .map_err(|(path, source)| DeployError::Folder { path, source })?;
         let metrics = self.shared.metrics.function(manifest.name.as_str());
         Ok(Function::new(Arc::clone(&self.shared), manifest, bundle, recipe, capabilities, metrics))
     }
@@ -106,7 +107,10 @@ fn wasmtime_engine(instances: u32) -> Result<wasmtime::Engine, Error> {
         Ok(engine) => Ok(engine),
         Err(error) => {
             // The pool reserves address space, of which small systems have too little.
-            tracing::warn!(error = format!("{error:#}"), "no pool of instances on this system: each request will take longer");
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "no pool of instances on this system: each request will take longer"
+            );
             config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
             wasmtime::Engine::new(&config).map_err(|error| Error::Engine(format!("{error:#}")))
         }

@@ -31,7 +31,9 @@ pub enum DeployError {
     #[error("the module cannot be compiled: {0}")]
     Compile(String),
     /// The module imports something that the host does not provide.
-    #[error("the module cannot be linked: {0}; it may import only `wasi:nn`, `torpor:function` and WASI 0.2 interfaces")]
+    #[error(
+        "the module cannot be linked: {0}; it may import only `wasi:nn`, `torpor:function` and WASI 0.2 interfaces"
+    )]
     Link(String),
     /// The manifest has a trigger that the module does not serve.
     #[error("the manifest has `[trigger.{trigger}]`, but the module does not export `{export}`")]
@@ -42,7 +44,9 @@ pub enum DeployError {
         export: &'static str,
     },
     /// The bundle has no signature of inputs and outputs, so no protocol can serve it.
-    #[error("the manifest has `[trigger.inference]`, but the bundle declares no inputs and outputs; add them to its `bundle.toml`")]
+    #[error(
+        "the manifest has `[trigger.inference]`, but the bundle declares no inputs and outputs; add them to its `bundle.toml`"
+    )]
     NoSignature,
     /// The manifest grants a model that is not in the bundle.
     #[error("the manifest grants the model `{model}`, but the bundle has {available}")]

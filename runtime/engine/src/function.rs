@@ -219,7 +219,10 @@ impl Inner {
             match gate.life.arrive(Instant::now()) {
                 Arrival::Run => return Ok(self.lease(&mut gate, None)),
                 Arrival::Full => {
-                    return Err(CallError::QueueFull { function: self.manifest.name.clone(), retry_after: RETRY_AFTER });
+                    return Err(CallError::QueueFull {
+                        function: self.manifest.name.clone(),
+                        retry_after: RETRY_AFTER,
+                    });
                 }
                 Arrival::Failed => return Err(self.unavailable()),
                 Arrival::Wait => self.enqueue(&mut gate, asleep),

@@ -6,7 +6,9 @@ use std::{io, path::PathBuf, sync::Arc};
 use torpor_manifest::{Allow, FunctionName, HostPort};
 use wasmtime::{ResourceLimiter, component::ResourceTable};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
+use wasmtime_wasi_http::{
+    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
 
 use crate::{console::Console, warm::Models};
 

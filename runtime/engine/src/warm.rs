@@ -83,7 +83,8 @@ impl Recipe {
         let ingredient = |(name, grant): (&ModelName, &torpor_manifest::ModelGrant)| {
             let model = bundle.models.get(name).ok_or_else(|| no_model(name, bundle))?;
             let failed = |source| DeployError::Model { model: name.clone(), source };
-            let format: ModelFormat = model.format.parse().map_err(|error: torpor_nn::UnknownFormat| failed(error.into()))?;
+            let format: ModelFormat =
+                model.format.parse().map_err(|error: torpor_nn::UnknownFormat| failed(error.into()))?;
             let backend = Arc::clone(backends.choose(choice(grant.backend), format).map_err(failed)?);
             let at_least_one = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
             let options = OpenOptions { threads: at_least_one(grant.threads), parallel: at_least_one(grant.parallel) };
@@ -194,7 +195,11 @@ impl Models {
     }
 
     /// Runs a model once.
-    pub(crate) async fn run(&self, model: usize, inputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, torpor_nn::Error> {
+    pub(crate) async fn run(
+        &self,
+        model: usize,
+        inputs: Vec<NamedTensor>,
+    ) -> Result<Vec<NamedTensor>, torpor_nn::Error> {
         self.models[model].1.run(inputs).await
     }
 

@@ -31,7 +31,11 @@ pub struct GuestError {
 }
 
 impl Guest {
-    fn error<T>(&mut self, code: nn::errors::ErrorCode, text: impl Into<String>) -> Result<Result<T, Resource<GuestError>>> {
+    fn error<T>(
+        &mut self,
+        code: nn::errors::ErrorCode,
+        text: impl Into<String>,
+    ) -> Result<Result<T, Resource<GuestError>>> {
         Ok(Err(self.table.push(GuestError { code, text: text.into() })?))
     }
 
@@ -158,18 +162,20 @@ impl nn::inference::HostGraphExecutionContext for Guest {
         match models.run(model, inputs).await {
             Ok(outputs) => Ok(Ok(self.push_tensors(outputs)?)),
             Err(error) => {
-                let code = match &error {
-                    torpor_nn::Error::Input(_) => nn::errors::ErrorCode::InvalidArgument,
-                    torpor_nn::Error::Cancelled => nn::errors::ErrorCode::Timeout,
-                    _ => nn::errors::ErrorCode::RuntimeError,
-                };
+                use nn::errors::ErrorCode;
                 // What a backend says may hold paths, and a guest may hand it to its caller: the operator gets the text,
                 // the guest only what concerns its own tensors.
-                let text = match error {
-                    torpor_nn::Error::Input(text) => text,
+                let (code, text) = match error {
+                    torpor_nn::Error::Input(text) => (ErrorCode::InvalidArgument, text),
                     error => {
                         models.report(model, &error);
-                        "the model failed to run".to_owned()
+                        match error {
+                            torpor_nn::Error::Rejected { .. } => {
+                                (ErrorCode::InvalidArgument, "the model cannot run on these inputs".to_owned())
+                            }
+                            torpor_nn::Error::Cancelled => (ErrorCode::Timeout, "the run was cancelled".to_owned()),
+                            _ => (ErrorCode::RuntimeError, "the model failed to run".to_owned()),
+                        }
                     }
                 };
                 self.error(code, text)
@@ -184,7 +190,12 @@ impl nn::inference::HostGraphExecutionContext for Guest {
 }
 
 impl tensors::Host for Guest {
-    fn create(&mut self, datatype: tensors::Datatype, shape: Vec<u64>, data: Vec<u8>) -> Result<Result<Resource<Tensor>, String>> {
+    fn create(
+        &mut self,
+        datatype: tensors::Datatype,
+        shape: Vec<u64>,
+        data: Vec<u8>,
+    ) -> Result<Result<Resource<Tensor>, String>> {
         let dtype = from_wit(datatype);
         if dtype == DType::Bytes {
             return Ok(Err("use `create-bytes` for elements of type bytes".to_owned()));

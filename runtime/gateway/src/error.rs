@@ -41,7 +41,10 @@ impl ApiError {
     pub(crate) fn method_not_allowed<'a>(method: &Method, allowed: impl IntoIterator<Item = &'a str>) -> Self {
         let allowed = allowed.into_iter().collect::<Vec<_>>().join(", ");
         let method: String = method.as_str().chars().take(32).collect();
-        ApiError { text: format!("`{method}` is not served here; use {allowed}"), code: Code::MethodNotAllowed { allowed } }
+        ApiError {
+            text: format!("`{method}` is not served here; use {allowed}"),
+            code: Code::MethodNotAllowed { allowed },
+        }
     }
 
     pub(crate) fn body_too_large(function: &FunctionName, limit: ByteSize) -> Self {
@@ -50,7 +53,10 @@ impl ApiError {
     }
 
     pub(crate) fn body_timeout(function: &FunctionName) -> Self {
-        ApiError { code: Code::BodyTimeout, text: format!("the body did not arrive within the deadline of `{function}`") }
+        ApiError {
+            code: Code::BodyTimeout,
+            text: format!("the body did not arrive within the deadline of `{function}`"),
+        }
     }
 
     pub(crate) fn failed(text: impl Into<String>) -> Self {

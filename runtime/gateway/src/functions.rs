@@ -44,7 +44,9 @@ impl Entry {
     fn function(&self) -> Result<&Function, ApiError> {
         match self {
             Entry::Deployed(function) => Ok(function),
-            Entry::Failed { manifest, .. } => Err(ApiError::failed(format!("`{}` is not able to start", manifest.name))),
+            Entry::Failed { manifest, .. } => {
+                Err(ApiError::failed(format!("`{}` is not able to start", manifest.name)))
+            }
         }
     }
 }

@@ -14,6 +14,15 @@ mod trigger;
 pub use functions::{Functions, RouteTaken};
 pub use listen::{Limits, Listener};
 
+/// The parsers that fuzz targets reach, which are nobody else's business.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// Reads a request for a model that takes and gives nothing; its tensors are read all the same.
+    pub fn infer_request(body: &[u8]) {
+        let _ = crate::protocol::open_inference::infer_request(body, &torpor_tensor::Signature::default());
+    }
+}
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::sync::watch;
 use torpor_telemetry::Metrics;
@@ -50,7 +59,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The admin interface would be reachable from other machines.
-    #[error("the admin address `{0}` is not on loopback; its interface has no passwords, so choose one such as `127.0.0.1:8081`")]
+    #[error(
+        "the admin address `{0}` is not on loopback; its interface has no passwords, so choose one such as `127.0.0.1:8081`"
+    )]
     AdminNotLoopback(SocketAddr),
 }
 
@@ -97,7 +108,8 @@ impl Gateway {
         let (stop_data, data_stops) = watch::channel(false);
         let (stop_admin, admin_stops) = watch::channel(false);
         let connections = metrics.connections().clone();
-        let mut data_task = tokio::spawn(data.run(data::router(Arc::clone(&functions)), connections, data_stops.clone(), drain));
+        let mut data_task =
+            tokio::spawn(data.run(data::router(Arc::clone(&functions)), connections, data_stops.clone(), drain));
         let admin_router = admin::router(functions, metrics, data_stops);
         let admin_task = tokio::spawn(admin.run(admin_router, Default::default(), admin_stops, Duration::from_secs(1)));
 

@@ -67,7 +67,13 @@ impl Listener {
     }
 
     /// Serves `router` until `stop` is true, then waits for at most `drain`.
-    pub(crate) async fn run(self, router: Router, connections: Gauge, mut stop: watch::Receiver<bool>, drain: Duration) {
+    pub(crate) async fn run(
+        self,
+        router: Router,
+        connections: Gauge,
+        mut stop: watch::Receiver<bool>,
+        drain: Duration,
+    ) {
         let Listener { listener, limits, .. } = self;
         let places = Arc::new(Semaphore::new(limits.connections));
         let server = Arc::new(server(limits));
@@ -75,7 +81,9 @@ impl Listener {
         loop {
             // The place comes first: a connection that is not accepted waits in the system's queue and costs nothing here.
             let accepted = async {
-                let Ok(place) = Arc::clone(&places).acquire_owned().await else { unreachable!("the semaphore is never closed") };
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                    unreachable!("the semaphore is never closed")
+                };
                 (listener.accept().await, place)
             };
             let (accepted, place) = tokio::select! {

@@ -31,7 +31,8 @@ fn server_timing(timing: &Timing) -> Option<HeaderValue> {
 
 /// Refuses a body that says itself that it is too large, before a byte of it is read.
 fn check_declared_length(headers: &::http::HeaderMap, manifest: &Manifest) -> Result<(), ApiError> {
-    let declared = headers.get(::http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let declared =
+        headers.get(::http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     match declared {
         Some(length) if length > manifest.limits.body.as_u64() => {
             Err(ApiError::body_too_large(&manifest.name, manifest.limits.body))

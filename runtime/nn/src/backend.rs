@@ -12,8 +12,8 @@ pub enum BackendKind {
     OnnxRuntime,
     /// tract, compiled in.
     Tract,
-    /// The test double of the `fake` feature.
-    #[cfg(feature = "fake")]
+    /// The test double.
+    #[cfg(test)]
     Fake,
 }
 
@@ -23,7 +23,7 @@ impl BackendKind {
         match self {
             BackendKind::OnnxRuntime => "onnxruntime",
             BackendKind::Tract => "tract",
-            #[cfg(feature = "fake")]
+            #[cfg(test)]
             BackendKind::Fake => "fake",
         }
     }
@@ -109,6 +109,7 @@ pub trait Session: Send + Sync {
     /// thread may call it. Several threads may call it at the same time.
     ///
     /// # Errors
-    /// [`Error::Input`] when the inputs do not fit, [`Error::Cancelled`] when `cancel` stopped it, else [`Error::Run`].
+    /// [`Error::Input`] or [`Error::Rejected`] when the inputs do not fit, [`Error::Cancelled`] when `cancel` stopped it, else
+    /// [`Error::Run`].
     fn run(&self, inputs: &[NamedTensor], cancel: &Cancel) -> Result<Vec<NamedTensor>, Error>;
 }

@@ -1,4 +1,4 @@
-//! A backend that computes nothing, so that workers, engine and life cycle can be tested without a model file.
+//! A backend that computes nothing, so that workers and cancellation can be tested without a model file.
 
 use crate::{Backend, BackendKind, Cancel, Error, ModelFormat, OpenOptions, Session};
 use std::{
@@ -9,7 +9,7 @@ use torpor_tensor::{DType, Dim, NamedTensor, Signature, TensorSpec};
 
 /// What the one model of a [`FakeBackend`] does: it takes and gives `x`, UINT8 of any one dimension.
 #[derive(Clone)]
-pub struct FakeModel {
+pub(crate) struct FakeModel {
     behaviour: Behaviour,
     seen: Cancel,
 }
@@ -29,42 +29,42 @@ impl FakeModel {
     }
 
     /// Returns its input.
-    pub fn echo() -> Self {
+    pub(crate) fn echo() -> Self {
         Self::new(Behaviour::Echo)
     }
 
     /// Panics in every run.
-    pub fn panic() -> Self {
+    pub(crate) fn panic() -> Self {
         Self::new(Behaviour::Panic)
     }
 
     /// Cannot be opened.
-    pub fn unopenable(reason: &'static str) -> Self {
+    pub(crate) fn unopenable(reason: &'static str) -> Self {
         Self::new(Behaviour::Unopenable(reason))
     }
 
     /// Returns its input once `runs` runs are under way at the same time.
-    pub fn rendezvous(runs: usize) -> Self {
+    pub(crate) fn rendezvous(runs: usize) -> Self {
         Self::new(Behaviour::Rendezvous(Arc::new(Barrier::new(runs))))
     }
 
     /// Returns only when cancelled.
-    pub fn until_cancelled() -> Self {
+    pub(crate) fn until_cancelled() -> Self {
         Self::new(Behaviour::UntilCancelled)
     }
 
     /// Turns cancelled when a run of this model has been.
-    pub fn cancelled(&self) -> Cancel {
+    pub(crate) fn cancelled(&self) -> Cancel {
         self.seen.clone()
     }
 }
 
 /// A backend with one model, which every path opens.
-pub struct FakeBackend(FakeModel);
+pub(crate) struct FakeBackend(FakeModel);
 
 impl FakeBackend {
     /// A backend whose every file is `model`.
-    pub fn new(model: FakeModel) -> Self {
+    pub(crate) fn new(model: FakeModel) -> Self {
         FakeBackend(model)
     }
 }

@@ -7,8 +7,8 @@
 mod backend;
 mod backends;
 mod cancel;
-#[cfg(feature = "fake")]
-pub mod fake;
+#[cfg(test)]
+mod fake;
 mod model;
 mod queue;
 
@@ -54,6 +54,14 @@ pub enum Error {
     /// The inputs are not what the model takes. The text names tensors only, so it may be shown to a caller.
     #[error("{0}")]
     Input(String),
+    /// The inputs have the declared types and shapes, but the model cannot run on what they hold.
+    #[error("`{backend}` cannot run the model on these inputs: {reason}")]
+    Rejected {
+        /// The backend.
+        backend: BackendKind,
+        /// The library's own words.
+        reason: String,
+    },
     /// The run itself failed.
     #[error("`{backend}` failed to run the model: {reason}")]
     Run {

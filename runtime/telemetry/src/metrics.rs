@@ -228,7 +228,9 @@ fn request_buckets() -> Histogram {
 
 /// From 25 µs, since mapping a module takes some tens of them.
 fn wake_buckets() -> Histogram {
-    Histogram::new([0.000_025, 0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0])
+    Histogram::new([
+        0.000_025, 0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+    ])
 }
 
 #[cfg(test)]
@@ -244,7 +246,10 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains(r#"torpor_requests_total{function="filetype",outcome="late"} 1"#), "{text}");
         assert!(text.contains(r#"torpor_request_seconds_count{function="filetype"} 1"#), "{text}");
-        assert!(text.contains(r#"torpor_wake_seconds_count{phase="map",function="filetype"} 1"#)
-            || text.contains(r#"torpor_wake_seconds_count{function="filetype",phase="map"} 1"#), "{text}");
+        assert!(
+            text.contains(r#"torpor_wake_seconds_count{phase="map",function="filetype"} 1"#)
+                || text.contains(r#"torpor_wake_seconds_count{function="filetype",phase="map"} 1"#),
+            "{text}"
+        );
     }
 }

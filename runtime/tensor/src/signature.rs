@@ -1,13 +1,15 @@
 //! What a model or a function takes and gives: names, element types and shapes.
 
 use crate::{DType, Shape, Tensor};
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// One dimension of a declared shape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Dim {
     /// Exactly this size.
     Fixed(u64),
+    /// Any size, but the same one wherever the name stands among the inputs.
+    Named(Arc<str>),
     /// Any size.
     Any,
 }
@@ -16,6 +18,7 @@ impl fmt::Display for Dim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Dim::Fixed(size) => size.fmt(f),
+            Dim::Named(name) => f.write_str(name),
             Dim::Any => f.write_str("-1"),
         }
     }
@@ -33,12 +36,20 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
-    fn accepts(&self, shape: &Shape) -> bool {
+    /// Whether `shape` is as declared. Named dimensions are bound in `bound` when they are first seen.
+    fn accepts<'a>(&'a self, shape: &Shape, bound: &mut Vec<(&'a str, u64)>) -> bool {
         let Some(dims) = &self.shape else { return true };
         dims.len() == shape.rank()
-            && dims.iter().zip(shape.dims()).all(|(declared, actual)| match declared {
-                Dim::Fixed(size) => size == actual,
+            && dims.iter().zip(shape.dims()).all(|(declared, &actual)| match declared {
+                Dim::Fixed(size) => *size == actual,
                 Dim::Any => true,
+                Dim::Named(name) => match bound.iter().find(|(known, _)| **known == **name) {
+                    Some((_, size)) => *size == actual,
+                    None => {
+                        bound.push((name, actual));
+                        true
+                    }
+                },
             })
     }
 
@@ -82,8 +93,13 @@ impl Signature {
     }
 }
 
-fn check<'a>(kind: &str, specs: &[TensorSpec], tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<(), Mismatch> {
+fn check<'a>(
+    kind: &str,
+    specs: &[TensorSpec],
+    tensors: impl Iterator<Item = (&'a str, &'a Tensor)>,
+) -> Result<(), Mismatch> {
     let mut seen = vec![false; specs.len()];
+    let mut bound = Vec::new();
     for (name, tensor) in tensors {
         let Some(index) = specs.iter().position(|spec| spec.name == name) else {
             let name: String = name.chars().take(64).collect();
@@ -98,9 +114,11 @@ fn check<'a>(kind: &str, specs: &[TensorSpec], tensors: impl Iterator<Item = (&'
             let (expected, actual) = (spec.dtype, tensor.dtype());
             return Err(Mismatch(format!("{kind} `{name}` must have datatype {expected}, but it has {actual}")));
         }
-        if !spec.accepts(tensor.shape()) {
+        if !spec.accepts(tensor.shape(), &mut bound) {
             let (expected, actual) = (spec.shape_text(), tensor.shape());
-            return Err(Mismatch(format!("{kind} `{name}` must have {expected}, but it has {actual}")));
+            let known =
+                bound.iter().map(|(name, size)| format!(" with {name} = {size}")).collect::<Vec<_>>().join(" and");
+            return Err(Mismatch(format!("{kind} `{name}` must have {expected}{known}, but it has {actual}")));
         }
     }
     match seen.iter().position(|seen| !seen) {
@@ -129,6 +147,20 @@ mod tests {
         };
         let found = signature.check_inputs(inputs.iter().map(|(name, tensor)| (*name, tensor)));
         assert_eq!(found.map_or_else(|mismatch| mismatch.to_string(), |()| "fits".into()), expected);
+    }
+
+    #[test]
+    fn a_named_dimension_has_one_size() {
+        let dim = || vec![Dim::Named("n".into()), Dim::Fixed(2)];
+        let spec = |name: &str| TensorSpec { name: name.into(), dtype: DType::U8, shape: Some(dim()) };
+        let signature = Signature { inputs: vec![spec("a"), spec("b")], outputs: vec![] };
+        let check = |a: u64, b: u64| {
+            let inputs = [("a", zeros(DType::U8, &[a, 2])), ("b", zeros(DType::U8, &[b, 2]))];
+            signature.check_inputs(inputs.iter().map(|(name, tensor)| (*name, tensor)))
+        };
+        assert_eq!(check(3, 3), Ok(()));
+        let expected = "input `b` must have shape [n, 2] with n = 3, but it has [4, 2]";
+        assert_eq!(check(3, 4).unwrap_err().to_string(), expected);
     }
 
     fn zeros(dtype: DType, shape: &[u64]) -> Tensor {

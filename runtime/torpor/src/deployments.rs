@@ -41,7 +41,8 @@ fn files(source: &Path) -> Result<Vec<PathBuf>> {
     }
     let entries = fs::read_dir(source).with_context(what)?;
     let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>().with_context(what)?;
-    let mut files: Vec<_> = paths.into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "toml")).collect();
+    let mut files: Vec<_> =
+        paths.into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "toml")).collect();
     if files.is_empty() {
         bail!("there is no manifest in `{}`: no file there ends in `.toml`", source.display());
     }

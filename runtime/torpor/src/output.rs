@@ -26,7 +26,9 @@ impl Output {
         let error = failure.error();
         let diagnostics = error.downcast_ref::<Diagnostics>();
         match (self.json, diagnostics) {
-            (true, Some(diagnostics)) => json(&serde_json::json!({ "error": "the manifests have mistakes", "mistakes": diagnostics })),
+            (true, Some(diagnostics)) => {
+                json(&serde_json::json!({ "error": "the manifests have mistakes", "mistakes": diagnostics }))
+            }
             (true, None) => json(&serde_json::json!({ "error": format!("{error:#}") })),
             (false, Some(diagnostics)) => eprintln!("{}", diagnostics.render(stderr().is_terminal())),
             (false, None) => eprintln!("error: {error:#}"),
@@ -47,7 +49,10 @@ fn line(text: &str) {
 }
 
 /// Columns as wide as their content, without lines.
-pub(crate) fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: impl IntoIterator<Item = [String; COLUMNS]>) -> String {
+pub(crate) fn table<const COLUMNS: usize>(
+    head: [&str; COLUMNS],
+    rows: impl IntoIterator<Item = [String; COLUMNS]>,
+) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(head);
     table.add_rows(rows);

@@ -37,7 +37,7 @@ struct Arguments {
     /// A tenth of everything: to see that it works, not how fast it is
     #[arg(long)]
     quick: bool,
-    /// Only what has this in its name
+    /// Only the parts with this in their name: filetype-raw, add, call, wake
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
     /// Also write the results to this file
@@ -106,7 +106,8 @@ fn main() -> Result<ExitCode> {
     let mut report = report::Report::new(&stage);
     let wanted = |name: &str| name.contains(&arguments.only);
     for workload in stage::SERVED.iter().filter(|workload| wanted(workload.name)) {
-        serving::measure(&stage, workload, effort, &mut report).with_context(|| format!("serving {}", workload.name))?;
+        serving::measure(&stage, workload, effort, &mut report)
+            .with_context(|| format!("serving {}", workload.name))?;
     }
     inside::measure(&stage, effort, wanted, &mut report)?;
     print!("{report}");
@@ -123,7 +124,16 @@ fn build_native_server(cargo: &Path) -> Result<PathBuf> {
     let server = program.with_file_name("native-server").with_extension(env::consts::EXE_EXTENSION);
     let target = program.ancestors().nth(2).context("this program is in no target directory")?;
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--release", "--package", "torpor-benches", "--bin", "native-server", "--target-dir"]);
+    build.args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "torpor-benches",
+        "--bin",
+        "native-server",
+        "--target-dir",
+    ]);
     let status = build.arg(target).current_dir(env!("CARGO_MANIFEST_DIR")).status();
     if !status.with_context(|| format!("`{}` could not be started", cargo.display()))?.success() || !server.is_file() {
         bail!("the native server could not be built; build it by hand and name it with `--native-server FILE`");

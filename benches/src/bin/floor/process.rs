@@ -1,6 +1,6 @@
 //! Servers as processes: started, looked at from outside, and ended with this one.
 
-use crate::stage::{PARALLEL, Stage, Workload};
+use crate::stage::{Stage, Workload, parallel};
 use anyhow::{Context, Result, bail};
 use rustix::{
     param::clock_ticks_per_second,
@@ -51,7 +51,7 @@ impl Server {
     /// The native server. `run` says where it runs the model.
     pub(crate) fn native(stage: &Stage, workload: &Workload, run: &str) -> Result<Self> {
         let mut command = stage.native("serve", workload)?;
-        command.args(["--name", workload.name, "--run", run, "--parallel", &PARALLEL.to_string()]);
+        command.args(["--name", workload.name, "--run", run, "--parallel", &parallel().to_string()]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().context("the native server has no stdout")?;
         let mut server = Server { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), admin: None };
@@ -71,7 +71,8 @@ impl Server {
         command.arg("--state").arg(stage.path(&format!("{}.state", workload.name)));
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--addresses"]).arg(&addresses);
         command.arg("--onnxruntime").arg(&stage.places.onnxruntime);
-        let child = command.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::create(&log)?).spawn()?;
+        let output = File::create(&log)?;
+        let child = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).spawn()?;
         let mut server = Server { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), admin: None };
         let start = Instant::now();
         while start.elapsed() < START && server.child.try_wait()?.is_none() {

@@ -7,7 +7,7 @@ use crate::{
     stage::{Stage, Workload},
     statistics::median,
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -97,6 +97,7 @@ fn compare(workload: &Workload, connections: usize, how: &str, native: &Seen, to
         (median(&mut native.throughput.clone()), median(&mut torpor.throughput.clone())),
         "requests/s",
     );
+    // This sorts them, so that the least and the greatest stand at the ends.
     line.compared = median(&mut ratios);
     line.spread = ratios.first().copied().zip(ratios.last().copied());
     for (what, native, torpor) in [
@@ -131,11 +132,35 @@ fn same(one: &Value, other: &Value) -> bool {
             one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
         }
         (Value::Object(one), Value::Object(other)) => {
-            one.len() == other.len() && one.iter().all(|(key, one)| other.get(key).is_some_and(|other| same(one, other)))
+            one.len() == other.len()
+                && one.iter().all(|(key, one)| other.get(key).is_some_and(|other| same(one, other)))
         }
         (Value::Number(one), Value::Number(other)) => {
             one.as_f64().zip(other.as_f64()).is_some_and(|(one, other)| (one - other).abs() <= TOLERANCE)
         }
         _ => one == other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn answers_are_compared_to_the_last_digits_that_count() {
+        let answer = |score: f64| json!({ "outputs": [{ "name": "z", "data": [1, score] }] });
+        assert!(same(&answer(0.5), &answer(0.500_001)));
+        assert!(!same(&answer(0.5), &answer(0.501)));
+        assert!(!same(&json!([1]), &json!([1, 2])));
+        assert!(!same(&json!({ "a": 1 }), &json!({ "b": 1 })));
+    }
+
+    #[test]
+    fn throughputs_are_compared_round_by_round() {
+        let seen = |throughput: [f64; 3]| Seen { throughput: throughput.to_vec(), ..Seen::default() };
+        let line = compare(&crate::stage::ADD, 1, "inline", &seen([100.0, 10.0, 50.0]), &seen([50.0, 6.0, 20.0]));
+        assert!((line.compared - 0.5).abs() < 1e-9, "{}", line.compared);
+        assert_eq!(line.spread, Some((0.4, 0.6)));
     }
 }

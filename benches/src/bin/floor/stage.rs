@@ -10,8 +10,8 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Sessions of the native server, and runs at the same time that Torpor's manifests allow.
-pub(crate) const PARALLEL: usize = 2;
+/// As many as a manifest may ask for.
+const MAX_PARALLEL: usize = 256;
 
 /// A function over a model, and what is asked of both.
 pub(crate) struct Workload {
@@ -76,12 +76,16 @@ pub(crate) const SERVED: [Workload; 2] = [FILETYPE_RAW, ADD];
 /// The text that `filetype` and `embed` are asked about.
 pub(crate) const TEXT: &str = "the quick brown fox";
 
+/// Sessions of the native server, and runs at the same time that Torpor's manifests allow: one a core, so that neither
+/// leaves one idle.
+pub(crate) fn parallel() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MAX_PARALLEL)
+}
+
 impl Workload {
     /// An inference request for the bare model. For `embed` it is what its tokenizer makes of [`TEXT`].
     pub(crate) fn request(&self) -> Vec<u8> {
-        let input = |name: &str, datatype: &str, shape: [usize; 2], data: Vec<i32>| {
-            json!({ "name": name, "shape": shape, "datatype": datatype, "data": data })
-        };
+        let input = |name: &str, datatype: &str, shape: [usize; 2], data: Vec<i32>| json!({ "name": name, "shape": shape, "datatype": datatype, "data": data });
         let inputs = match self.name {
             "add" => vec![input("x", "FP32", [1, 4], vec![1, 2, 3, 4]), input("y", "FP32", [1, 4], vec![5, 6, 7, 8])],
             "embed" => {
@@ -156,11 +160,11 @@ impl Stage {
 
     /// Writes the manifest of `workload`, and returns its path.
     pub(crate) fn manifest(&self, workload: &Workload, idle_timeout: &str) -> Result<PathBuf> {
-        let Workload { name, grant, .. } = workload;
+        let (Workload { name, grant, .. }, parallel) = (workload, parallel());
         let path = self.path(&format!("{name}.toml"));
         let manifest = format!(
             "name = \"{name}\"\nbundle = \"{name}.torpor\"\n\n[trigger.inference]\n\n\
-             [model.{grant}]\nbackend = \"onnxruntime\"\nparallel = {PARALLEL}\n\n[scale]\nidle-timeout = \"{idle_timeout}\"\n"
+             [model.{grant}]\nbackend = \"onnxruntime\"\nparallel = {parallel}\n\n[scale]\nidle-timeout = \"{idle_timeout}\"\n"
         );
         fs::write(&path, manifest)?;
         Ok(path)

@@ -138,11 +138,11 @@ impl Model {
     fn infer<T: Element>(&mut self, name: &str, body: &[u8]) -> Result<Vec<u8>> {
         let Request::<T> { id, inputs } = serde_json::from_slice(body)?;
         let outputs = self.session.run(values(&inputs)?)?;
-        let output = |name: &str| -> Result<Output<'_>> {
+        let outputs = outputs.keys().map(|name| {
             let (shape, data) = outputs[name].try_extract_tensor::<f32>()?;
             Ok(Output { name, datatype: f32::NAME, shape, data })
-        };
-        let outputs = outputs.keys().map(output).collect::<Result<_>>()?;
+        });
+        let outputs = outputs.collect::<Result<_>>()?;
         Ok(serde_json::to_vec(&Response { model_name: name, model_version: VERSION, id, outputs })?)
     }
 }

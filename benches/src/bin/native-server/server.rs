@@ -29,7 +29,10 @@ struct Server {
 
 enum Models {
     /// Whoever has a request takes a model out, and puts it back.
-    Inline { give: Sender<Model>, take: Receiver<Model> },
+    Inline {
+        give: Sender<Model>,
+        take: Receiver<Model>,
+    },
     Threads(Sender<Job>),
 }
 

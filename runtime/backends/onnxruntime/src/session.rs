@@ -1,6 +1,6 @@
 //! A loaded model, and the one call that runs it.
 
-use crate::value::{Value, check, dtype_from_ort};
+use crate::value::{Value, dtype_from_ort, result};
 use ort::{AsPointer, session::RunOptions, session::SharedSessionInner, value::ValueType};
 use std::{ffi::CString, ptr, sync::Arc};
 use torpor_nn::{BackendKind, Cancel, Error, Session};
@@ -29,14 +29,30 @@ impl OrtSession {
 
 fn spec(outlet: &ort::value::Outlet) -> Result<TensorSpec, String> {
     let name = outlet.name();
-    let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
+    let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
         return Err(format!("`{name}` is {}, but only tensors can be passed", outlet.dtype()));
     };
     let dtype =
         dtype_from_ort((*ty).into()).ok_or_else(|| format!("`{name}` has unsupported elements of type {ty}"))?;
-    // ONNX Runtime says -1 for any dimension that is not fixed, named or not.
-    let shape = shape.iter().map(|&dim| u64::try_from(dim).map_or(Dim::Any, Dim::Fixed)).collect();
+    // ONNX Runtime says -1 for any dimension that is not fixed, and gives those without a name an empty one.
+    let dim = |(&size, name): (&i64, &String)| match u64::try_from(size) {
+        Ok(size) => Dim::Fixed(size),
+        Err(_) if name.is_empty() => Dim::Any,
+        Err(_) => Dim::Named(name.as_str().into()),
+    };
+    let shape = shape.iter().zip(dimension_symbols.iter()).map(dim).collect();
     Ok(TensorSpec { name: name.to_owned(), dtype, shape: Some(shape) })
+}
+
+/// Tells a kernel that refuses its inputs from a library that is in trouble. The inputs had the declared types and shapes, and
+/// the model opened, so a kernel that fails does so because of what the inputs hold, unless memory is short.
+fn run_error(error: &ort::Error) -> Error {
+    let (backend, reason) = (BackendKind::OnnxRuntime, error.message().to_owned());
+    let of_kernel = reason.contains("status code returned while running") && !reason.contains("allocate memory");
+    match of_kernel || error.code() == ort::ErrorCode::InvalidArgument {
+        true => Error::Rejected { backend, reason },
+        false => Error::Run { backend, reason },
+    }
 }
 
 impl Session for OrtSession {
@@ -88,8 +104,8 @@ impl Session for OrtSession {
         // SAFETY: each pointer is null or a value that `Run` made and handed over.
         let outputs: Vec<Option<Value<'static>>> =
             outputs.into_iter().map(|value| unsafe { Value::own(value) }).collect();
-        if let Err(reason) = check(status) {
-            return Err(if cancel.is_cancelled() { Error::Cancelled } else { failed(reason) });
+        if let Err(error) = result(status) {
+            return Err(if cancel.is_cancelled() { Error::Cancelled } else { run_error(&error) });
         }
         let mut named = Vec::with_capacity(outputs.len());
         for (spec, value) in self.signature.outputs.iter().zip(outputs) {

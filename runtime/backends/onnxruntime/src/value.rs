@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ort::sys::{ONNXTensorElementDataType as Element, OrtMemoryInfo, OrtStatusPtr, OrtValue};
 use std::{
-    ffi::{CString, c_char, c_void},
+    ffi::{c_char, c_void},
     marker::PhantomData,
     ptr::{self, NonNull},
     sync::OnceLock,
@@ -61,11 +61,6 @@ impl<'a> Value<'a> {
     }
 
     fn strings(tensor: &Tensor, shape: &[i64]) -> Result<Self, String> {
-        let elements = tensor.bytes_elements().map_err(|error| error.to_string())?;
-        let elements: Vec<CString> = elements
-            .map(|element| CString::new(element).map_err(|_| "a string with a NUL in it cannot be passed".to_owned()))
-            .collect::<Result<_, _>>()?;
-        let pointers: Vec<*const c_char> = elements.iter().map(|element| element.as_ptr()).collect();
         let mut allocator = ptr::null_mut();
         let mut value = ptr::null_mut();
         // SAFETY: the default allocator is a static of the library. The out pointers are valid, and `shape` has as many entries
@@ -77,8 +72,18 @@ impl<'a> Value<'a> {
         };
         check(status)?;
         let value = Self::made(value, None)?;
-        // SAFETY: the value was just made with this many string elements; the pointers are NUL-terminated and copied from.
-        check(unsafe { (ort::api().FillStringTensor)(value.pointer.as_ptr(), pointers.as_ptr(), pointers.len()) })?;
+        let elements = tensor.bytes_elements().map_err(|error| error.to_string())?;
+        for (index, element) in elements.enumerate() {
+            let mut buffer: *mut c_char = ptr::null_mut();
+            // SAFETY: the value was just made with as many string elements as the tensor has; the out pointer is valid.
+            let status = unsafe {
+                let resize = ort::api().GetResizedStringTensorElementBuffer;
+                resize(value.pointer.as_ptr(), index, element.len(), &raw mut buffer)
+            };
+            check(status)?;
+            // SAFETY: the buffer is the element's own, was just made this long, and cannot overlap the tensor's memory.
+            unsafe { ptr::copy_nonoverlapping(element.as_ptr(), buffer.cast::<u8>(), element.len()) };
+        }
         Ok(value)
     }
 
@@ -181,9 +186,13 @@ fn aligned_copy(data: &[u8]) -> Vec<u64> {
 }
 
 /// Turns a status into a result, and frees it.
-pub(crate) fn check(status: OrtStatusPtr) -> Result<(), String> {
+pub(crate) fn result(status: OrtStatusPtr) -> Result<(), ort::Error> {
     // SAFETY: every caller passes the status that an API function just returned, and passes it once.
-    unsafe { ort::Error::result_from_status(status) }.map_err(|error| error.to_string())
+    unsafe { ort::Error::result_from_status(status) }
+}
+
+fn check(status: OrtStatusPtr) -> Result<(), String> {
+    result(status).map_err(|error| error.to_string())
 }
 
 /// The description of ordinary memory, made once for the process.

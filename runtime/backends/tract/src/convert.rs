@@ -34,10 +34,14 @@ fn dims(fact: &InferenceFact) -> Option<Vec<Dim>> {
     if fact.shape.is_open() {
         return None;
     }
-    let fixed = |dim: &tract_onnx::tract_hir::infer::DimFact| {
-        dim.concretize().and_then(|dim| dim.to_i64().ok()).and_then(|dim| u64::try_from(dim).ok())
+    let dim = |dim: &tract_onnx::tract_hir::infer::DimFact| match dim.concretize() {
+        None => Dim::Any,
+        Some(dim) => match dim.to_i64() {
+            Ok(size) => u64::try_from(size).map_or(Dim::Any, Dim::Fixed),
+            Err(_) => Dim::Named(dim.to_string().into()),
+        },
     };
-    Some(fact.shape.dims().map(|dim| fixed(dim).map_or(Dim::Any, Dim::Fixed)).collect())
+    Some(fact.shape.dims().map(dim).collect())
 }
 
 fn dtype(datum: DatumType) -> Option<DType> {

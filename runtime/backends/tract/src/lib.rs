@@ -71,7 +71,8 @@ impl Session for TractSession {
         }
         let outputs = self.plan.run(values, cancel).map_err(|error| match cancel.is_cancelled() {
             true => Error::Cancelled,
-            false => failed(format!("{error:#}")),
+            // The inputs had the declared types and shapes, so an operator that fails does so because of what they hold.
+            false => Error::Rejected { backend: BackendKind::Tract, reason: format!("{error:#}") },
         })?;
         let named = self.signature.outputs.iter().zip(outputs).map(|(spec, value)| {
             let tensor = convert::from_tract(&value).map_err(|error| failed(format!("{error:#}")))?;

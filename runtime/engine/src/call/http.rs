@@ -15,7 +15,10 @@ use std::{
     time::Instant,
 };
 use tokio::{sync::oneshot, task::JoinHandle};
-use wasmtime_wasi_http::{Error as HttpError, WasiBody, WasiHttpView, p2::bindings::http::types::{ErrorCode, Scheme}};
+use wasmtime_wasi_http::{
+    Error as HttpError, WasiBody, WasiHttpView,
+    p2::bindings::http::types::{ErrorCode, Scheme},
+};
 
 /// The body of a request. An error in it is what the guest finds when it reads that far.
 pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
@@ -28,7 +31,10 @@ impl Function {
     ///
     /// # Errors
     /// What kept the function from sending the head of a response. After that, an error of the body.
-    pub async fn http(&self, request: http::Request<RequestBody>) -> Result<Answer<http::Response<ResponseBody>>, CallError> {
+    pub async fn http(
+        &self,
+        request: http::Request<RequestBody>,
+    ) -> Result<Answer<http::Response<ResponseBody>>, CallError> {
         let function = self.inner();
         let mut record = Record::new(function);
         let deadline = record.deadline();
@@ -61,7 +67,11 @@ impl Function {
     }
 }
 
-async fn run(lease: &Lease, request: http::Request<RequestBody>, response: oneshot::Sender<Head>) -> Result<(), CallError> {
+async fn run(
+    lease: &Lease,
+    request: http::Request<RequestBody>,
+    response: oneshot::Sender<Head>,
+) -> Result<(), CallError> {
     let function = &lease.function;
     let trapped = |error: wasmtime::Error| function.failed(&format!("{error:#}"));
     let Some(code) = &lease.warm().code.http else { return Err(function.failed("it has no http trigger")) };

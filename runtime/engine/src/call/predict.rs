@@ -29,7 +29,11 @@ impl Function {
     }
 }
 
-async fn call(function: &std::sync::Arc<Inner>, record: &Record, inputs: Vec<NamedTensor>) -> Result<Answer<Vec<NamedTensor>>, CallError> {
+async fn call(
+    function: &std::sync::Arc<Inner>,
+    record: &Record,
+    inputs: Vec<NamedTensor>,
+) -> Result<Answer<Vec<NamedTensor>>, CallError> {
     let named = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor));
     function.signature.check_inputs(named).map_err(|mismatch| CallError::InvalidInput(mismatch.to_string()))?;
     let lease = function.acquire().await?;

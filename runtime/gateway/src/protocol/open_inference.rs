@@ -47,7 +47,8 @@ struct RawRequest<'a> {
 struct RawInput<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
-    shape: Vec<u64>,
+    #[serde(borrow)]
+    shape: &'a RawValue,
     #[serde(borrow)]
     datatype: Cow<'a, str>,
     #[serde(borrow)]
@@ -65,7 +66,10 @@ pub(crate) fn infer_request(body: &[u8], signature: &Signature) -> Result<InferR
     let request: RawRequest = serde_json::from_slice(body)
         .map_err(|error| Malformed(format!("the body is not an inference request in JSON: {error}")))?;
     if request.inputs.len() > MAX_TENSORS {
-        return Err(Malformed(format!("the request has {} inputs; at most {MAX_TENSORS} are read", request.inputs.len())));
+        return Err(Malformed(format!(
+            "the request has {} inputs; at most {MAX_TENSORS} are read",
+            request.inputs.len()
+        )));
     }
     let inputs = request.inputs.into_iter().map(tensor).collect::<Result<_, _>>()?;
     let outputs = request.outputs.map(|outputs| wanted(outputs, signature)).transpose()?;
@@ -79,11 +83,15 @@ fn tensor(input: RawInput<'_>) -> Result<NamedTensor, Malformed> {
         let known = DType::ALL.map(DType::name).join(", ");
         return Err(malformed(format!("there is no datatype `{}`; expected one of {known}", shown(&datatype))));
     };
+    let shape: Vec<u64> = serde_json::from_str(shape.get())
+        .map_err(|_| malformed("its `shape` must be an array of whole numbers, none of them negative".to_owned()))?;
     if shape.len() > MAX_RANK {
         return Err(malformed(format!("its shape has {} dimensions; at most {MAX_RANK} are read", shape.len())));
     }
     let Some(data) = data else {
-        return Err(malformed("it has no `data`; tensors must come as JSON, since binary data is not supported".to_owned()));
+        return Err(malformed(
+            "it has no `data`; tensors must come as JSON, since binary data is not supported".to_owned(),
+        ));
     };
     let tensor = elements::read(dtype, Shape::from(shape), data.get()).map_err(malformed)?;
     Ok((name.into_owned(), tensor))
@@ -187,7 +195,12 @@ mod tests {
     fn data_must_fit_the_shape() {
         bad_data("FP32", "[3]", "[1,2]", "the shape [3] asks for 3 elements, but there are 2");
         bad_data("FP32", "[1]", "[1,2]", "the shape [1] asks for 1 elements, but there are more");
-        bad_data("FP32", "[2,2]", "[[1,2,3],[4]]", "a row of dimension 1 must have 2 elements, as the shape [2, 2] says");
+        bad_data(
+            "FP32",
+            "[2,2]",
+            "[[1,2,3],[4]]",
+            "a row of dimension 1 must have 2 elements, as the shape [2, 2] says",
+        );
         bad_data("FP32", "[2,1]", "[[1],2]", "element 1 is 2 where an array of dimension 1 belongs");
         bad_data("FP32", "[2]", "[[1],[2]]", "element 0 is an array, which is no FP32");
         bad_data("FP32", "[1]", "1", "its `data` must be an array");
@@ -195,11 +208,24 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_shape_names_its_tensor() {
+        for shape in ["[-1]", "[1.5]", "3", "[\"1\"]"] {
+            bad_data("FP32", shape, "[1]", "its `shape` must be an array of whole numbers, none of them negative");
+        }
+        bad_data("FP64", "[1]", "[1e999]", "number out of range at line 1 column 5");
+    }
+
+    #[test]
     fn a_wrong_request_says_where() {
         refused("{", "the body is not an inference request in JSON: EOF while parsing an object at line 1 column 1");
         refused("{}", "the body is not an inference request in JSON: missing field `inputs` at line 1 column 2");
         let body = r#"{"inputs":[{"name":"x","shape":[1],"datatype":"FLOAT","data":[1]}]}"#;
-        assert!(parse(body).unwrap_err().to_string().starts_with("input `x`: there is no datatype `FLOAT`; expected one of BOOL,"));
+        assert!(
+            parse(body)
+                .unwrap_err()
+                .to_string()
+                .starts_with("input `x`: there is no datatype `FLOAT`; expected one of BOOL,")
+        );
         let body = r#"{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","parameters":{"binary_data_size":4}}]}"#;
         assert!(parse(body).unwrap_err().to_string().starts_with("input `x`: it has no `data`"));
         refused(r#"{"inputs":[],"outputs":[{"name":"w"}]}"#, "there is no output `w`; expected `y`, `z`");

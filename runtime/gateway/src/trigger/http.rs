@@ -18,8 +18,14 @@ use std::{
 use torpor_engine::Function;
 
 /// Headers that belong to one connection and not to the request. `te` and `trailer` are among them by the letter of HTTP.
-const HOP_BY_HOP: [HeaderName; 6] =
-    [header::CONNECTION, header::PROXY_AUTHORIZATION, header::TE, header::TRAILER, header::TRANSFER_ENCODING, header::UPGRADE];
+const HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
 
 pub(crate) async fn call(function: &Function, request: Request) -> Result<Response, ApiError> {
     let manifest = function.manifest();

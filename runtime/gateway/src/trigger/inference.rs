@@ -66,7 +66,11 @@ pub(crate) async fn ready(Model(function): Model) -> Response {
     (status, axum::Json(body)).into_response()
 }
 
-pub(crate) async fn infer(Model(function): Model, State(_): State<Arc<Functions>>, request: Request) -> Result<Response, ApiError> {
+pub(crate) async fn infer(
+    Model(function): Model,
+    State(_): State<Arc<Functions>>,
+    request: Request,
+) -> Result<Response, ApiError> {
     if request.headers().contains_key(BINARY_HEADER) {
         let text = format!("binary tensors (`{BINARY_HEADER}`) are not supported; send the tensors as JSON");
         return Err(ApiError::bad_request(text));
@@ -103,7 +107,9 @@ async fn read_body(function: &Function, request: Request) -> Result<Bytes, ApiEr
     let body = Limited::new(request.into_body(), limit);
     match tokio::time::timeout(manifest.limits.deadline, body.collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::body_too_large(&manifest.name, manifest.limits.body)),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(ApiError::body_too_large(&manifest.name, manifest.limits.body))
+        }
         // The client has gone, or broke the framing; if it is still there it may know.
         Ok(Err(_)) => Err(ApiError::bad_request("the body is incomplete")),
         Err(_) => Err(ApiError::body_timeout(&manifest.name)),

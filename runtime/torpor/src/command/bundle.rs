@@ -28,7 +28,10 @@ pub(crate) fn keygen(arguments: &Keygen, output: &Output) -> Result<(), Failure>
     let (private, public) = (files.private.display().to_string(), files.public.display().to_string());
     let value = json!({ "private": private, "public": public, "keyid": files.keyid });
     output.result(&value, |_| {
-        format!("private key `{private}`: keep it secret\npublic key  `{public}`: for trust policies\nkey id      {}", files.keyid)
+        format!(
+            "private key `{private}`: keep it secret\npublic key  `{public}`: for trust policies\nkey id      {}",
+            files.keyid
+        )
     });
     Ok(())
 }
@@ -65,7 +68,10 @@ fn render(report: &Report) -> String {
     });
     let _ = write!(text, "\n{}", table(["CONTENT", "FORMAT", "SIZE", "DIGEST"], std::iter::once(module).chain(models)));
     let tensors = |what: &'static str, tensors: &'_ [TensorReport]| -> Vec<[String; 4]> {
-        tensors.iter().map(|tensor| [what.to_owned(), tensor.name.clone(), tensor.datatype.clone(), shape(tensor)]).collect()
+        tensors
+            .iter()
+            .map(|tensor| [what.to_owned(), tensor.name.clone(), tensor.datatype.clone(), shape(tensor)])
+            .collect()
     };
     let rows = [tensors("input", &report.inputs), tensors("output", &report.outputs)].concat();
     if !rows.is_empty() {
@@ -76,7 +82,8 @@ fn render(report: &Report) -> String {
         _ => writeln!(text),
     };
     for signature in &report.signatures {
-        let state = signature.problem.as_deref().unwrap_or("about this bundle; `torpor verify` tells whether it is genuine");
+        let state =
+            signature.problem.as_deref().unwrap_or("about this bundle; `torpor verify` tells whether it is genuine");
         let _ = writeln!(text, "signature with key {}: {state}", signature.keyid);
     }
     text

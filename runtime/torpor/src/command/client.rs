@@ -49,8 +49,12 @@ pub(super) fn functions(admin: SocketAddr, name: Option<&FunctionName>) -> Resul
     let text = answer.body_mut().read_to_string().context("the host broke off its answer")?;
     match (answer.status().as_u16(), name) {
         (200, _) => Ok(text),
-        (404, Some(name)) => Err(Failure::NotSo(anyhow!("the host has no function `{name}`; `torpor ps` lists those it has"))),
-        (status, _) => Err(Failure::NotSo(anyhow!("`{admin}` is no admin address of a Torpor host: it answered {status}"))),
+        (404, Some(name)) => {
+            Err(Failure::NotSo(anyhow!("the host has no function `{name}`; `torpor ps` lists those it has")))
+        }
+        (status, _) => {
+            Err(Failure::NotSo(anyhow!("`{admin}` is no admin address of a Torpor host: it answered {status}")))
+        }
     }
 }
 
@@ -60,7 +64,8 @@ pub(super) fn reached(
     flag: &str,
 ) -> Result<Response<Body>, Failure> {
     answer.map_err(|error| {
-        let hint = format!("no host answers at `{address}`; start one with `torpor serve`, or say where it is with `{flag}`");
+        let hint =
+            format!("no host answers at `{address}`; start one with `torpor serve`, or say where it is with `{flag}`");
         Failure::NotSo(anyhow::Error::from(error).context(hint))
     })
 }

@@ -21,7 +21,8 @@ pub(crate) fn run(arguments: &Ps, output: &Output) -> Result<(), Failure> {
 }
 
 fn render(functions: &[Function]) -> String {
-    let head = ["FUNCTION", "STATE", "SESSIONS", "MEMORY", "ACTIVE", "QUEUED", "CALLS", "LAST CALL", "WAKES", "LAST WAKE"];
+    let head =
+        ["FUNCTION", "STATE", "SESSIONS", "MEMORY", "ACTIVE", "QUEUED", "CALLS", "LAST CALL", "WAKES", "LAST WAKE"];
     let mut text = table(head, functions.iter().map(row));
     for function in functions {
         if let Some(cause) = &function.cause {

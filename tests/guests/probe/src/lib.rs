@@ -1,7 +1,10 @@
 //! A guest that does what a test asks, good or bad: as a function of HTTP requests by the last part of the path, and as a
 //! function of tensors by the input `command`.
 
-use std::{io::Write, time::Duration};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 use torpor_guest::{
     Datatype, Error, Inputs, Model, ModelErrorKind, Outputs, Predict, PredictError, Tensor,
     http::{self, Method, Request, Response},
@@ -16,8 +19,9 @@ impl http::Handler for Probe {
             "spin" => spin(),
             "trap" => trap(),
             "alloc" => alloc(number(&request, "bytes")?),
-            "stream" => stream(&request, false),
-            "break" => stream(&request, true),
+            "stream" => stream(&request, || Ok(())),
+            "break" => stream(&request, || Err(io::Error::other("the probe was asked to break off"))),
+            "trap-late" => stream(&request, || trap()),
             "fetch" => fetch(&text(&request, "url")?),
             "load" => load(&text(&request, "model")?),
             "fail" => Err(http::Error::internal("the probe was asked to fail")),
@@ -90,8 +94,8 @@ fn alloc(bytes: usize) -> Result<Response, http::Error> {
     Ok(Response::text(filled.to_string()))
 }
 
-/// Answers `chunks` numbered lines, `delay` milliseconds apart; broken off after them if so asked.
-fn stream(request: &Request, broken: bool) -> Result<Response, http::Error> {
+/// Answers `chunks` numbered lines, `delay` milliseconds apart, and ends as `end` does.
+fn stream(request: &Request, end: fn() -> io::Result<()>) -> Result<Response, http::Error> {
     let (chunks, delay) = (number(request, "chunks")?, number(request, "delay")?);
     Ok(Response::stream(move |out| {
         for index in 0..chunks {
@@ -101,7 +105,7 @@ fn stream(request: &Request, broken: bool) -> Result<Response, http::Error> {
             out.write_all(format!("chunk {index}\n").as_bytes())?;
             out.flush()?;
         }
-        if broken { Err(std::io::Error::other("the probe was asked to break off")) } else { Ok(()) }
+        end()
     }))
 }
 

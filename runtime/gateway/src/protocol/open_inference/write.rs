@@ -109,7 +109,7 @@ pub(crate) fn model_metadata<'a>(name: &'a str, version: &'a str, signature: &'a
 fn spec(spec: &TensorSpec) -> Spec<'_> {
     let dim = |dim: &Dim| match dim {
         Dim::Fixed(size) => i64::try_from(*size).unwrap_or(i64::MAX),
-        Dim::Any => -1,
+        Dim::Named(_) | Dim::Any => -1,
     };
     // A shape of unknown rank has no form in the protocol; an empty one would mean a scalar, so one free dimension it is.
     let shape = spec.shape.as_ref().map_or_else(|| vec![-1], |dims| dims.iter().map(dim).collect());

@@ -1,0 +1,76 @@
+//! The module `embed`: every vector that its Python reference has recorded.
+
+use crate::fixture::{Manifest, TestHost, assets, forever, skipped_without_onnxruntime};
+use serde_json::{Value, json};
+
+fn host(backend: &'static str) -> TestHost {
+    let manifest = |manifest: Manifest| manifest.set("limits.deadline", forever()).set("model.minilm.backend", backend);
+    TestHost::builder().function("embed", manifest).start()
+}
+
+fn cases() -> Vec<Value> {
+    let file = assets::root().join("modules/embed/reference/cases.json");
+    serde_json::from_slice(&std::fs::read(file).expect("the cases are there")).expect("a list")
+}
+
+fn request(texts: &[&Value]) -> Value {
+    json!({ "inputs": [{ "name": "text", "shape": [texts.len()], "datatype": "BYTES", "data": texts }] })
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().expect("a list").iter().map(|number| number.as_f64().expect("a number")).collect()
+}
+
+/// Embeds the texts of `cases` in one request and compares each with what the reference says.
+#[track_caller]
+fn check(host: &TestHost, cases: &[Value], least: f64) {
+    let texts: Vec<_> = cases.iter().map(|case| &case["text"]).collect();
+    let answer = host.infer("embed", &request(&texts)).status(200).json();
+    assert_eq!(answer["outputs"][0]["shape"], json!([cases.len(), 384]));
+    let rows = numbers(&answer["outputs"][0]["data"]);
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    for (row, case) in rows.chunks(384).zip(cases) {
+        let expected = numbers(&case["embedding"]);
+        assert!((dot(row, row) - 1.0).abs() < 1e-3, "not of length one: {}", case["text"]);
+        let cosine = dot(row, &expected) / dot(&expected, &expected).sqrt();
+        assert!(cosine >= least, "{cosine}: {}", case["text"]);
+    }
+}
+
+#[test]
+fn texts_get_the_references_vectors() {
+    if skipped_without_onnxruntime() {
+        return;
+    }
+    let (host, cases) = (host("onnxruntime"), cases());
+    assert!(cases.len() >= 40, "only {} cases", cases.len());
+    // Texts in one request do not change each other's vectors, so it does not matter how they are put together.
+    cases.chunks(7).for_each(|cases| check(&host, cases, 0.999));
+    check(&host, &cases[5..6], 0.999);
+}
+
+#[test]
+fn without_a_native_library_the_vectors_are_nearly_the_same() {
+    // Another library rounds elsewhere when it quantizes.
+    check(&host("tract"), &cases()[3..7], 0.99);
+}
+
+#[test]
+fn no_texts_are_no_vectors() {
+    let answer = host("auto").infer("embed", &request(&[])).status(200).json();
+    assert_eq!(answer["outputs"][0], json!({ "name": "embedding", "datatype": "FP32", "shape": [0, 384], "data": [] }));
+}
+
+#[test]
+fn what_is_no_text_is_refused() {
+    let host = host("auto");
+    let body = |text: &[u8]| {
+        [br#"{"inputs":[{"name":"text","shape":[1],"datatype":"BYTES","data":["#.as_slice(), text, b"]}]}"].concat()
+    };
+    for text in [b"\"\xff\"".as_slice(), b"\"\\ud800\"", b"7", b"[\"a\"]", b"{\"b64\":\"YQ==\"}"] {
+        let error = host.post("/v2/models/embed/infer", body(text)).status(400).error();
+        assert!(!error.is_empty());
+    }
+    // None of them woke it.
+    assert_eq!(host.status("embed")["state"], "Cold");
+}

@@ -1,0 +1,321 @@
+//! What is run and what is not: signatures, the trust policy, and every byte that was tampered with.
+
+use crate::fixture::{Keys, Manifest, Recipe, Stage, TestHost, damage, forever};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn sum() -> Value {
+    let row = |name| json!({ "name": name, "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4] });
+    json!({ "inputs": [row("x"), row("y")] })
+}
+
+fn quick(manifest: Manifest) -> Manifest {
+    manifest.set("scale.idle-timeout", "10ms")
+}
+
+/// A second function beside the honest `add`, from a bundle that `make` makes at the path it is given.
+fn beside_add(make: impl FnOnce(&Stage, &Path)) -> Stage {
+    let stage = TestHost::builder().function("add", |manifest| manifest);
+    let bundle = stage.bundle("suspect");
+    make(&stage, &bundle);
+    stage.manifest(&Recipe::of("add").manifest(&bundle).set("name", "suspect"));
+    stage
+}
+
+/// The host starts, and serves all but the suspect, with `words` in the cause. `torpor verify` says the same.
+#[track_caller]
+fn refused(stage: Stage, words: &[&str]) {
+    let verify = crate::fixture::cli::finish(
+        crate::fixture::cli::command()
+            .args(["verify", "--function", "suspect", "--trust"])
+            .arg(stage.path("trust.toml"))
+            .arg(stage.bundle("suspect")),
+    );
+    verify.refused(1, words);
+
+    let host = stage.start();
+    host.infer("add", &sum()).status(200);
+    let status = host.status("suspect");
+    assert_eq!((&status["state"], &status["digest"], &status["wakes"]), (&json!("Failed"), &Value::Null, &json!(0)));
+    let cause = status["cause"].as_str().expect("a cause");
+    for word in words {
+        assert!(cause.contains(word), "`{word}` is missing in: {cause}");
+    }
+    let reply = host.infer("suspect", &sum()).status(500);
+    assert_eq!(reply.error(), "`suspect` is not able to start");
+    assert!(!host.stage().log().contains("panicked"), "{}", host.stage().log());
+}
+
+/// A signed bundle at `bundle`.
+fn honest(stage: &Stage, bundle: &Path) {
+    Recipe::of("add").pack(bundle);
+    stage.keys.sign(bundle);
+}
+
+#[test]
+fn a_bundle_that_nobody_signed_is_refused() {
+    refused(beside_add(|_, bundle| Recipe::of("add").pack(bundle)), &["is not signed", "torpor sign"]);
+}
+
+#[test]
+fn a_signature_of_a_stranger_is_refused() {
+    let make = |stage: &Stage, bundle: &Path| {
+        Recipe::of("add").pack(bundle);
+        Keys::make(&stage.path("stranger")).sign(bundle);
+    };
+    refused(beside_add(make), &["keys that the trust policy does not know"]);
+}
+
+#[test]
+fn a_signature_with_a_revoked_key_is_refused() {
+    let make = |stage: &Stage, bundle: &Path| {
+        Recipe::of("add").pack(bundle);
+        Keys::make(&stage.path("old")).sign(bundle);
+        stage.trust(
+            "[[publisher]]\nname = \"dev\"\nkey = \"dev.pub.pem\"\nfunctions = [\"*\"]\n\
+             [[publisher]]\nname = \"acme\"\nkey = \"old.pub.pem\"\nfunctions = [\"*\"]\nrevoked = true\n",
+        );
+    };
+    refused(beside_add(make), &["`acme`", "revokes"]);
+}
+
+#[test]
+fn a_publisher_may_provide_only_what_the_policy_allows() {
+    let make = |stage: &Stage, bundle: &Path| {
+        honest(stage, bundle);
+        stage.trust("[[publisher]]\nname = \"dev\"\nkey = \"dev.pub.pem\"\nfunctions = [\"add\", \"vision-*\"]\n");
+    };
+    refused(beside_add(make), &["`dev`", "vision-*", "`suspect`"]);
+}
+
+#[test]
+fn a_key_is_replaced_by_signing_again() {
+    let make = |stage: &Stage, bundle: &Path| {
+        honest(stage, bundle);
+        Keys::make(&stage.path("new")).sign(bundle);
+        let policy = "[[publisher]]\nname = \"dev\"\nkey = \"dev.pub.pem\"\nfunctions = [\"*\"]\nrevoked = true\n\
+                      [[publisher]]\nname = \"dev\"\nkey = \"new.pub.pem\"\nfunctions = [\"suspect\"]\n";
+        stage.trust(policy);
+    };
+    let host = beside_add(make).start();
+    host.infer("suspect", &sum()).status(200);
+    assert_eq!(host.status("suspect")["publisher"], "dev");
+    // The other one has only the old signature.
+    host.infer("add", &sum()).status(500);
+}
+
+/// Where `needle` is in a bundle.
+#[track_caller]
+fn find(bytes: &[u8], needle: &[u8]) -> usize {
+    bytes.windows(needle.len()).position(|window| window == needle).expect("the bundle has it")
+}
+
+/// Changes the byte `offset` bytes behind the first `needle`.
+fn flip(bundle: &Path, needle: &[u8], offset: usize) {
+    let mut bytes = fs::read(bundle).expect("the bundle is there");
+    let at = find(&bytes, needle) + offset;
+    bytes[at] ^= 1;
+    fs::write(bundle, bytes).expect("the bundle can be written");
+}
+
+#[test]
+fn a_changed_module_is_refused() {
+    // The preamble of a component.
+    refused(
+        beside_add(|stage, bundle| {
+            honest(stage, bundle);
+            flip(bundle, b"\0asm\x0d\0\x01\0", 100);
+        }),
+        &["is not a whole bundle"],
+    );
+}
+
+#[test]
+fn a_changed_model_is_refused() {
+    // The name of the only operator: it would still be a model.
+    refused(
+        beside_add(|stage, bundle| {
+            honest(stage, bundle);
+            flip(bundle, b"\x22\x03Add", 4);
+        }),
+        &["is not a whole bundle"],
+    );
+}
+
+#[test]
+fn a_changed_config_is_refused() {
+    refused(
+        beside_add(|stage, bundle| {
+            honest(stage, bundle);
+            flip(bundle, b"\"datatype\"", 3);
+        }),
+        &["is not a whole bundle"],
+    );
+}
+
+#[test]
+fn a_changed_signature_is_refused() {
+    refused(
+        beside_add(|stage, bundle| {
+            honest(stage, bundle);
+            flip(bundle, b"\"sig\":\"", 20);
+        }),
+        &["is not a whole bundle"],
+    );
+}
+
+#[test]
+fn a_truncated_bundle_is_refused() {
+    refused(
+        beside_add(|stage, bundle| {
+            honest(stage, bundle);
+            let bytes = fs::read(bundle).expect("the bundle is there");
+            fs::write(bundle, &bytes[..bytes.len() / 2]).expect("the bundle can be written");
+        }),
+        &["is not a whole bundle"],
+    );
+}
+
+#[test]
+fn a_file_that_is_no_bundle_is_refused() {
+    refused(
+        beside_add(|_, bundle| fs::write(bundle, [0x7f; 5000]).expect("it can be written")),
+        &["is not a whole bundle"],
+    );
+}
+
+#[test]
+fn a_missing_bundle_stops_only_its_function() {
+    let host = beside_add(|_, _| {}).start();
+    host.infer("add", &sum()).status(200);
+    let cause = host.status("suspect")["cause"].as_str().expect("a cause").to_owned();
+    assert!(cause.contains("suspect.torpor"), "{cause}");
+}
+
+/// The content store's files.
+fn blobs(stage: &Stage) -> Vec<PathBuf> {
+    let files = fs::read_dir(stage.state().join("blobs/sha256")).expect("there is a store");
+    files.map(|file| file.expect("it can be read").path()).collect()
+}
+
+/// A host with `add`, asleep after its first call.
+fn asleep() -> TestHost {
+    let host = TestHost::builder().function("add", quick).start();
+    host.infer("add", &sum()).status(200);
+    host.until_state("add", "Cold");
+    host
+}
+
+#[test]
+fn a_model_that_was_changed_in_the_store_is_never_loaded() {
+    let host = asleep();
+    let is_model =
+        |blob: &PathBuf| fs::read(blob).is_ok_and(|bytes| bytes.windows(5).any(|window| window == b"\x22\x03Add"));
+    let model = blobs(host.stage()).into_iter().find(is_model).expect("the store has the model");
+    // The same model but for its operator, so that a host that loads it answers something else.
+    let bytes = fs::read(&model).expect("it can be read");
+    let at = find(&bytes, b"\x22\x03Add");
+    let mut changed = bytes.clone();
+    changed[at + 2..at + 5].copy_from_slice(b"Sub");
+    fs::write(&model, &changed).expect("it can be written");
+
+    host.infer("add", &sum()).status(500);
+    let status = host.status("add");
+    assert_eq!((&status["state"], &status["wake_failures"]), (&json!("Failed"), &json!(1)));
+    let cause = status["cause"].as_str().expect("a cause");
+    assert!(cause.contains("is damaged"), "{cause}");
+
+    // A restart deploys again, which mends the store.
+    let host = host.stop().start();
+    let reply = host.infer("add", &sum()).status(200).json();
+    assert_eq!(reply["outputs"][0]["data"], json!([2.0, 4.0, 6.0, 8.0]));
+    assert_eq!(fs::read(&model).expect("it can be read"), bytes);
+}
+
+#[test]
+fn a_model_that_was_replaced_while_the_host_was_down_is_mended() {
+    let host = asleep();
+    let stage = host.stop();
+    blobs(&stage).iter().for_each(|blob| damage(blob, 3));
+    let host = stage.start();
+    host.infer("add", &sum()).status(200);
+}
+
+#[test]
+fn a_compiled_module_that_was_changed_is_compiled_anew() {
+    for ending in [".cwasm", ".tag"] {
+        let host = asleep();
+        for file in host.stage().compiled(ending) {
+            damage(&file, 8);
+        }
+        host.infer("add", &sum()).status(200);
+        assert!(host.stage().log().contains("compiled anew"), "{}", host.stage().log());
+        host.until_state("add", "Cold");
+
+        // And while the host is down.
+        let stage = host.stop();
+        stage.compiled(ending).iter().for_each(|file| damage(file, 8));
+        let host = stage.start();
+        host.infer("add", &sum()).status(200);
+    }
+}
+
+#[test]
+fn the_compiled_module_of_another_host_is_not_taken() {
+    let (ours, theirs) = (asleep(), TestHost::builder().function("add", quick).start());
+    let theirs = theirs.stop();
+    for (ours, theirs) in ours.stage().compiled(".cwasm").iter().zip(theirs.compiled(".cwasm")) {
+        let mut code = fs::read(&theirs).expect("it can be read");
+        code.push(0);
+        fs::write(ours, code).expect("it can be written");
+        fs::copy(theirs.with_extension("tag"), ours.with_extension("tag")).expect("it can be copied");
+    }
+    ours.infer("add", &sum()).status(200);
+    assert!(ours.stage().log().contains("compiled anew"), "{}", ours.stage().log());
+}
+
+#[test]
+fn missing_parts_of_the_state_are_made_again() {
+    let host = asleep();
+    for file in host.stage().compiled("") {
+        fs::remove_file(file).expect("it can be removed");
+    }
+    host.infer("add", &sum()).status(200);
+    let stage = host.stop();
+    fs::remove_dir_all(stage.state()).expect("it can be removed");
+    stage.start().infer("add", &sum()).status(200);
+}
+
+#[test]
+fn unsigned_bundles_run_only_where_the_operator_says_so_aloud() {
+    let stage = TestHost::builder().flag("--insecure-allow-unsigned");
+    let bundle = stage.bundle("suspect");
+    Recipe::of("add").pack(&bundle);
+    stage.manifest(&Recipe::of("add").manifest(&bundle).set("scale.idle-timeout", forever()));
+    let host = stage.start();
+    host.infer("add", &sum()).status(200);
+    assert_eq!(host.status("add")["publisher"], Value::Null);
+    assert!(host.stage().log().contains("WARN bundles need no signature"), "{}", host.stage().log());
+    assert!(host.admin("/metrics").text().contains("\ntorpor_insecure_allow_unsigned 1\n"));
+}
+
+#[test]
+fn an_unsigned_bundle_must_still_be_whole() {
+    let stage = TestHost::builder().flag("--insecure-allow-unsigned");
+    let bundle = stage.bundle("suspect");
+    Recipe::of("add").pack(&bundle);
+    flip(&bundle, b"\0asm\x0d\0\x01\0", 100);
+    stage.manifest(&Recipe::of("add").manifest(&bundle));
+    let host = stage.start();
+    assert_eq!(host.status("add")["state"], "Failed");
+}
+
+#[test]
+fn a_host_that_wants_signatures_does_not_say_the_opposite() {
+    let host = TestHost::builder().function("add", |manifest| manifest).start();
+    assert!(!host.admin("/metrics").text().contains("insecure"));
+    assert_eq!(host.status("add")["publisher"], "dev");
+}
