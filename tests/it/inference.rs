@@ -323,7 +323,7 @@ fn data_that_is_no_array_is_told() {
 
 #[test]
 fn a_negative_size_is_refused() {
-    refused(|request| request["inputs"][0]["shape"] = json!([-1, 4]), &["`x`", "-1"]);
+    refused(|request| request["inputs"][0]["shape"] = json!([-1, 4]), &["`x`", "shape", "negative"]);
 }
 
 #[test]

@@ -1,14 +1,16 @@
-//! The README does what it says: its commands are run as they stand, in their order, against a host with the repository's own
-//! manifests, and what they write has the form that the README shows.
+//! The README does what it says: its commands are run as they stand, in their order, in one shell, against a host with the
+//! repository's own manifests; and what they write has the form that the README shows.
 //!
-//! A command is a line `$ …` in a `console` block; the lines below it are its output, shortened with `…`. Commands of `curl` and
-//! `torpor` are run, with the ports of the test's host in the place of the default ones. Of `cargo xtask` only the existence
-//! of the command is checked, since the tests themselves run within one.
+//! A command is a line `$ …` in a `console` block; the lines below it are its output, shortened with `…`. A `toml` block that
+//! begins with `# FILE` is that file. Addresses are replaced: the default ones by the test host's, others by free ones. Of
+//! `cargo` only the existence of the command is checked, since the tests themselves run within one.
 
 use crate::fixture::{TestHost, assets, cli};
 use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     fs,
+    net::TcpListener,
     os::unix::fs::symlink,
     path::Path,
     process::{Command, Stdio},
@@ -47,49 +49,72 @@ fn commands(markdown: &str) -> Vec<Shown> {
     commands
 }
 
-/// A copy of the repository for commands to write into, with `torpor` on the path.
-struct Desk {
-    folder: tempfile::TempDir,
-    ports: [(&'static str, String); 2],
+/// The files that the README writes down.
+fn files(markdown: &str) -> Vec<(&str, &str)> {
+    let blocks = markdown.split("\n```toml\n# ").skip(1).filter_map(|rest| rest.split("\n```").next());
+    blocks.filter_map(|block| block.split_once('\n')).collect()
 }
 
-impl Desk {
-    fn new(host: &TestHost) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let root = assets::root().canonicalize().expect("the repository is there");
-        for entry in fs::read_dir(root).expect("it can be read") {
-            let entry = entry.expect("it can be read");
-            if entry.file_name() != "target" && entry.file_name() != ".git" {
-                symlink(entry.path(), folder.path().join(entry.file_name())).expect("a link can be made");
-            }
+/// A copy of the repository for commands to write into, as `cargo xtask up` leaves it.
+fn desk(host: &TestHost, readme: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = assets::root().canonicalize().expect("the repository is there");
+    for entry in fs::read_dir(root).expect("it can be read") {
+        let entry = entry.expect("it can be read");
+        if entry.file_name() != "target" && entry.file_name() != ".git" {
+            symlink(entry.path(), folder.path().join(entry.file_name())).expect("a link can be made");
         }
-        let dev = folder.path().join("target/dev");
-        fs::create_dir_all(dev.join("bundles")).expect("a folder can be made");
-        fs::create_dir_all(folder.path().join("bin")).expect("a folder can be made");
-        symlink(assets::torpor(), folder.path().join("bin/torpor")).expect("a link can be made");
-        for name in DEPLOYED {
-            fs::copy(host.stage().bundle(name), dev.join("bundles").join(name).with_extension("torpor"))
-                .expect("a copy");
-        }
-        for file in ["dev.key.pem", "dev.pub.pem", "trust.toml"] {
-            fs::copy(host.stage().path(file), dev.join(file)).expect("a copy");
-        }
-        let ports = [("127.0.0.1:8080", host.data.to_string()), ("127.0.0.1:8081", host.admin.to_string())];
-        Desk { folder, ports }
     }
-
-    fn run(&self, command: &str) -> cli::Ran {
-        let command = self.ports.iter().fold(command.to_owned(), |command, (from, to)| command.replace(from, to));
-        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", self.folder.path().join("bin").display());
-        let mut shell = Command::new("bash");
-        assets::inherited().for_each(|name| drop(shell.env_remove(name)));
-        shell.args(["-euc", &command]).current_dir(self.folder.path()).env("PATH", path).stdin(Stdio::null());
-        shell.env("TORPOR_LISTEN", &self.ports[0].1).env("TORPOR_ADMIN", &self.ports[1].1);
-        cli::finish(&mut shell)
+    let target = folder.path().join("target");
+    fs::create_dir_all(target.join("dev/bundles")).expect("a folder can be made");
+    fs::create_dir_all(target.join("release")).expect("a folder can be made");
+    symlink(assets::torpor(), target.join("release/torpor")).expect("a link can be made");
+    symlink(assets::modules(), target.join("modules")).expect("a link can be made");
+    for name in DEPLOYED {
+        let bundle = target.join("dev/bundles").join(name).with_extension("torpor");
+        fs::copy(host.stage().bundle(name), bundle).expect("a copy");
     }
+    for file in ["dev.key.pem", "dev.pub.pem", "trust.toml"] {
+        fs::copy(host.stage().path(file), target.join("dev").join(file)).expect("a copy");
+    }
+    for (name, text) in files(readme) {
+        fs::write(folder.path().join(name), text).expect("the README's file can be written");
+    }
+    folder
 }
 
 const DEPLOYED: [&str; 3] = ["filetype", "embed", "filetype-raw"];
+const LOOPBACK: &str = "127.0.0.1:";
+
+/// Replaces every address of a text, each with the same one each time.
+fn readdressed(text: &str, addresses: &mut BTreeMap<String, String>) -> String {
+    let mut parts = text.split(LOOPBACK);
+    let mut whole = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        let free = || {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            listener.local_addr().expect("it has an address").to_string()
+        };
+        whole += addresses.entry(part[..digits].to_owned()).or_insert_with(free);
+        whole += &part[digits..];
+    }
+    whole
+}
+
+/// A script that runs the commands, and writes for each what it wrote and how it ended.
+fn script(commands: &[Shown], host: &TestHost) -> String {
+    let mut addresses =
+        BTreeMap::from([("8080".to_owned(), host.data.to_string()), ("8081".to_owned(), host.admin.to_string())]);
+    // What runs in the background must not outlive the script.
+    let mut script = "trap 'kill $(jobs -p) 2> /dev/null' EXIT\n".to_owned();
+    for shown in commands.iter().filter(|shown| !shown.command.starts_with("cargo ")) {
+        let (line, command) = (shown.line, readdressed(&shown.command, &mut addresses));
+        script += &format!("exec > {line}.out 2> {line}.err\n{command}\necho $? > {line}.code\n");
+        script += &format!("[ $(cat {line}.code) = 0 ] || exit 1\n");
+    }
+    script
+}
 
 #[test]
 fn its_commands_do_what_it_says() {
@@ -97,36 +122,52 @@ fn its_commands_do_what_it_says() {
     let commands = commands(&readme);
     let host =
         DEPLOYED.iter().fold(TestHost::builder(), |stage, name| stage.function(name, |manifest| manifest)).start();
-    let desk = Desk::new(&host);
+    let desk = desk(&host, &readme);
+    let mut shell = Command::new("bash");
+    for name in assets::inherited() {
+        shell.env_remove(name);
+    }
+    let path = format!("{}:/usr/local/bin:/usr/bin:/bin", desk.path().join("target/release").display());
+    shell.arg("-c").arg(script(&commands, &host)).current_dir(desk.path()).env("PATH", path).stdin(Stdio::null());
+    shell.env("TORPOR_LISTEN", host.data.to_string()).env("TORPOR_ADMIN", host.admin.to_string());
+    shell.envs(assets::onnxruntime().map(|library| ("TORPOR_ONNXRUNTIME", library)));
+    cli::finish(&mut shell);
+
     let mut run = 0;
-    for shown in &commands {
-        let program = shown.command.split_whitespace().find(|word| !word.contains('=')).unwrap_or_default();
-        if !["curl", "torpor", "target/release/torpor"].contains(&program) || shown.command.contains("torpor serve") {
-            continue;
-        }
-        let ran = desk.run(&shown.command.replace("target/release/torpor", "torpor"));
-        assert_eq!(ran.code, Some(0), "line {}: {ran:#?}\n{}", shown.line, host.stage().log());
-        same_form(shown, &(ran.stdout + &ran.stderr));
+    for shown in commands.iter().filter(|shown| !shown.command.starts_with("cargo ")) {
+        let read =
+            |kind: &str| fs::read_to_string(desk.path().join(format!("{}.{kind}", shown.line))).unwrap_or_default();
+        let (code, out, err) = (read("code"), read("out"), read("err"));
+        assert_eq!(code, "0\n", "line {}: `{}`: {out}{err}", shown.line, shown.command);
+        same_form(shown, &out, &err);
         run += 1;
     }
-    assert!(run >= 4, "only {run} commands were run of {commands:#?}");
+    assert!(run >= 8, "only {run} commands were run of {commands:#?}");
 }
 
-/// What was written has the form of what the README shows.
+/// What was written has the form of what the README shows: JSON first, if there is any, and then lines of words.
 #[track_caller]
-fn same_form(shown: &Shown, written: &str) {
+fn same_form(shown: &Shown, out: &str, err: &str) {
     let Shown { line, command, output } = shown;
-    let whole = output.replace(", …", "").replace(",…", "").replace('…', "");
-    if let Ok(expected) = serde_json::from_str::<Value>(&whole) {
-        let written = serde_json::from_str(written).unwrap_or_else(|error| panic!("line {line}: {error}: {written}"));
-        let shortened = output.contains('…');
-        return same_shape(&expected, &written, shortened).unwrap_or_else(|what| {
+    let whole = output.replace(", …", "").replace(",…", "");
+    let mut shown_json = serde_json::Deserializer::from_str(&whole).into_iter::<Value>();
+    let mut words = whole.as_str();
+    if whole.starts_with(['{', '[']) {
+        let expected =
+            shown_json.next().and_then(Result::ok).unwrap_or_else(|| panic!("line {line}: no JSON: {output}"));
+        words = &whole[shown_json.byte_offset()..];
+        let written = serde_json::from_str(out).unwrap_or_else(|error| panic!("line {line}: {error}: {out}{err}"));
+        same_shape(&expected, &written, output.contains('…')).unwrap_or_else(|what| {
             panic!("line {line}: `{command}`: {what}: the README shows {output}, but it is {written}");
         });
     }
-    // Of anything else the first word of every line: a column's head, a function's name, a header's name.
-    for word in output.lines().filter_map(|line| line.split_whitespace().next()).filter(|word| !word.contains('…')) {
-        assert!(written.contains(word), "line {line}: `{command}` does not write `{word}`, but {written}");
+    // Of each line its first word, unless that is a number or a digest: a column's head, a function's name, a header's name.
+    let plain = |word: &&str| word.chars().all(|c| c.is_ascii_alphabetic() || "-:`_,.".contains(c));
+    for word in words.lines().filter_map(|line| line.split_whitespace().next()).filter(plain) {
+        assert!(
+            out.contains(word) || err.contains(word),
+            "line {line}: `{command}` does not write `{word}`: {out}{err}"
+        );
     }
 }
 

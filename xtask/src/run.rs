@@ -3,13 +3,34 @@
 use anyhow::{Context, Result, bail};
 use std::{
     env,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     process::{Command, Output, Stdio},
 };
 
 /// The Cargo that runs this command.
 pub(crate) fn cargo() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    without_package(Command::new(program()))
+}
+
+/// The Cargo that runs this command, which ends with this process, and with it whatever it has started.
+pub(crate) fn tied_cargo() -> Command {
+    without_package(tied(program()))
+}
+
+fn program() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// Hides that this process was itself started by Cargo. Some build scripts look at these variables, and would run again whenever
+/// a developer builds by `cargo build` and by `cargo xtask` in turns.
+fn without_package(mut command: Command) -> Command {
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 /// A command that the kernel ends by SIGTERM when this process ends in any way, even by SIGKILL. Elsewhere than on Linux it is

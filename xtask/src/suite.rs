@@ -18,9 +18,9 @@ pub(crate) fn test(tree: &Tree, args: &[String]) -> Result<()> {
     if args.is_empty() {
         guests(tree, &assets)?;
         console::step("test", "the documentation of the host's workspace");
-        run::run(with(tree, &assets, tied_cargo()).args(["test", "--release", "--workspace", "--doc"]))?;
+        run::run(with(tree, &assets, run::tied_cargo()).args(["test", "--release", "--workspace", "--doc"]))?;
     }
-    let mut command = with(tree, &assets, tied_cargo());
+    let mut command = with(tree, &assets, run::tied_cargo());
     if run::quiet(run::cargo().args(["nextest", "--version"])) {
         console::step("test", "the host's workspace");
         command.args(["nextest", "run"]);
@@ -34,7 +34,7 @@ pub(crate) fn test(tree: &Tree, args: &[String]) -> Result<()> {
 /// The guests' own tests, on this machine's processor and with the stable toolchain: they need no Wasm.
 fn guests(tree: &Tree, assets: &Assets) -> Result<()> {
     console::step("test", "the guests' workspace");
-    let mut command = with(tree, assets, tied_cargo());
+    let mut command = with(tree, assets, run::tied_cargo());
     command.env("CARGO_TARGET_DIR", tree.guest_target()).args(["test", "--workspace", "--manifest-path"]);
     run::run(command.arg(tree.guest_manifest()))
 }
@@ -43,7 +43,7 @@ fn guests(tree: &Tree, assets: &Assets) -> Result<()> {
 pub(crate) fn floor(tree: &Tree, args: &[String]) -> Result<()> {
     let assets = up::prepare(tree)?;
     console::step("measure", "against the native floor");
-    let mut build = tied_cargo();
+    let mut build = run::tied_cargo();
     run::run(build.current_dir(&tree.root).args([
         "build",
         "--release",
@@ -69,9 +69,4 @@ fn with(tree: &Tree, assets: &Assets, mut command: Command) -> Command {
         None => command.env_remove("TORPOR_ONNXRUNTIME"),
     };
     command
-}
-
-/// Cargo, which ends with this process, and with it the hosts that tests have started.
-fn tied_cargo() -> Command {
-    run::tied(run::cargo().get_program())
 }

@@ -20,7 +20,7 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 use torpor_bundle::{Bundle, Verified};
 use torpor_manifest::Manifest;
-use torpor_telemetry::{FunctionMetrics, Phase};
+use torpor_telemetry::{FunctionMetrics, Outcome, Phase};
 use torpor_tensor::Signature;
 
 /// What a caller whom the queue has no room for is told to wait. A place gets free within one request's time, which nobody
@@ -143,7 +143,12 @@ impl Function {
 
     /// Whether the next call would be let in: a function at zero is ready, one that failed to wake lately is not.
     pub fn is_ready(&self) -> bool {
-        self.inner.gate().life.state() != State::Failed
+        self.inner.gate().life.is_ready(Instant::now())
+    }
+
+    /// Counts a call that arrived at `arrived` and that a protocol refused for its caller's fault.
+    pub fn count_refused(&self, arrived: Instant) {
+        self.inner.metrics.ended(Outcome::Refused, arrived.elapsed());
     }
 
     /// Wakes the function without a request if its manifest says that it stays warm. Must be called within a tokio runtime.

@@ -93,13 +93,18 @@ impl Lifecycle {
         self.waiting
     }
 
+    /// Whether a request that arrives now would be let in, or at least let wait.
+    pub(crate) fn is_ready(&self, now: Instant) -> bool {
+        self.state != State::Failed || now >= self.retry_at
+    }
+
     /// A request is here. For [`Arrival::Run`] it counts as running, for the waiting ones as waiting.
     pub(crate) fn arrive(&mut self, now: Instant) -> Arrival {
         if self.state == State::Warm && self.active < self.policy.max_concurrency && self.waiting == 0 {
             self.active += 1;
             return Arrival::Run;
         }
-        if self.state == State::Failed && now < self.retry_at {
+        if !self.is_ready(now) {
             return Arrival::Failed;
         }
         // The first request for a sleeping function must find a place even where the manifest allows no queue, since a
@@ -329,7 +334,9 @@ mod tests {
         assert_eq!(scene.arrive(), Arrival::WaitAndWake);
         assert_eq!(scene.life.wake_failed(scene.now), Duration::from_millis(500));
         assert_eq!(scene.arrive(), Arrival::Failed);
+        assert!(!scene.life.is_ready(scene.now));
         scene.pass(0.5);
+        assert!(scene.life.is_ready(scene.now), "a client that waits for readiness must get its chance to try");
         assert_eq!(scene.arrive(), Arrival::WaitAndWake);
         assert_eq!(scene.life.wake_failed(scene.now), Duration::from_secs(1));
         for _ in 0..80 {

@@ -8,6 +8,7 @@ use hyper_util::{
 };
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
+    io::Interest,
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     time::{sleep, timeout},
@@ -144,12 +145,13 @@ fn server(limits: Limits) -> auto::Builder<TokioExecutor> {
 async fn begun(stream: &TcpStream) -> io::Result<()> {
     let mut bytes = [0; HTTP2_PREFACE.len()];
     loop {
+        let ready = stream.ready(Interest::READABLE).await?;
         let length = stream.peek(&mut bytes).await?;
-        if length == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
         if length == HTTP2_PREFACE.len() || !HTTP2_PREFACE.starts_with(&bytes[..length]) {
             return Ok(());
+        }
+        if length == 0 || ready.is_read_closed() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         sleep(PREFACE_PAUSE).await;
     }

@@ -11,6 +11,10 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use std::{
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -44,8 +48,10 @@ impl Function {
 
         let (arrived, admitted, wake) = (record.arrived, Instant::now(), lease.wake);
         let (sender, receiver) = oneshot::channel();
+        let broken = Arc::new(AtomicBool::new(false));
+        let ending = Ending { broken: Some(Arc::clone(&broken)) };
         let task = AbortOnDrop(Some(tokio::spawn(async move {
-            let result = tokio::time::timeout_at(deadline, run(&lease, request, sender)).await;
+            let result = tokio::time::timeout_at(deadline, run(&lease, request, sender, ending)).await;
             let result = result.unwrap_or_else(|_| Err(lease.function.late()));
             record.note(&result);
             result
@@ -53,7 +59,7 @@ impl Function {
         match receiver.await {
             Ok(Ok(response)) => {
                 let timing = Timing { queue: admitted - arrived, wake, run: admitted.elapsed() };
-                let value = response.map(|body| ResponseBody { body, task: Some(task) });
+                let value = response.map(|body| ResponseBody { body, broken, task: Some(task) });
                 Ok(Answer { value, timing })
             }
             Ok(Err(code)) => Err(function.failed(&format!("it answered with the error {code:?}"))),
@@ -71,17 +77,43 @@ async fn run(
     lease: &Lease,
     request: http::Request<RequestBody>,
     response: oneshot::Sender<Head>,
+    ending: Ending,
 ) -> Result<(), CallError> {
     let function = &lease.function;
     let trapped = |error: wasmtime::Error| function.failed(&format!("{error:#}"));
     let Some(code) = &lease.warm().code.http else { return Err(function.failed("it has no http trigger")) };
     let mut instance = instance(lease).await.map_err(trapped)?;
+    // After the instance, so that it is dropped before: the body's end and the reason for it come in this order.
+    let ending = ending;
     let store = &mut instance.store;
     let guest = code.instantiate_async(&mut *store).await.map_err(trapped)?;
     let request = request.map(|body| body.map_err(|error| HttpError::InternalError(Some(error.to_string()))));
     let request = store.data_mut().http().new_incoming_request(Scheme::Http, request).map_err(trapped)?;
     let response = store.data_mut().http().new_response_outparam(response).map_err(trapped)?;
-    guest.wasi_http_incoming_handler().call_handle(&mut *store, request, response).await.map_err(trapped)
+    guest.wasi_http_incoming_handler().call_handle(&mut *store, request, response).await.map_err(trapped)?;
+    ending.orderly();
+    Ok(())
+}
+
+/// Tells the response's body that the guest ended before its time. Without it the end of the instance would look like the end
+/// of the body, and a client would take a response that a trap or the deadline cut short for a whole one.
+struct Ending {
+    /// `None` once the guest has ended in good order.
+    broken: Option<Arc<AtomicBool>>,
+}
+
+impl Ending {
+    fn orderly(mut self) {
+        self.broken = None;
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(broken) = &self.broken {
+            broken.store(true, Ordering::Release);
+        }
+    }
 }
 
 /// Ends a task that nobody waits for any longer.
@@ -114,6 +146,8 @@ impl<T> Drop for AbortOnDrop<T> {
 #[derive(Debug)]
 pub struct ResponseBody {
     body: WasiBody,
+    /// Set before the body ends if the guest did not end in good order.
+    broken: Arc<AtomicBool>,
     /// `None` once the body has ended, from when on the guest may finish unwatched.
     task: Option<AbortOnDrop<Result<(), CallError>>>,
 }
@@ -129,14 +163,17 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Incomplete>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if frame.is_none() || self.body.is_end_stream() {
+        if frame.is_none() && self.broken.load(Ordering::Acquire) {
+            return Poll::Ready(Some(Err(Incomplete)));
+        }
+        if frame.is_none() || self.is_end_stream() {
             self.let_finish();
         }
         Poll::Ready(frame.map(|frame| frame.map_err(|_| Incomplete)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.is_end_stream() && !self.broken.load(Ordering::Acquire)
     }
 
     fn size_hint(&self) -> SizeHint {

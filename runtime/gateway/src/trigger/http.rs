@@ -14,8 +14,9 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Instant,
 };
-use torpor_engine::Function;
+use torpor_engine::{Function, RequestBody};
 
 /// Headers that belong to one connection and not to the request. `te` and `trailer` are among them by the letter of HTTP.
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -28,6 +29,24 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 ];
 
 pub(crate) async fn call(function: &Function, request: Request) -> Result<Response, ApiError> {
+    let arrived = Instant::now();
+    let (request, exceeded) = accept(function, request).inspect_err(|_| function.count_refused(arrived))?;
+    // A guest that was cut short in its reading may answer anything, or fail; what the caller has to know is the limit.
+    let answer = function.http(request).await;
+    if exceeded.load(Ordering::Relaxed) {
+        let manifest = function.manifest();
+        return Err(ApiError::body_too_large(&manifest.name, manifest.limits.body));
+    }
+    let answer = answer?;
+    let mut response = answer.value.map(Body::new);
+    if let Some(timing) = server_timing(&answer.timing) {
+        response.headers_mut().append("server-timing", timing);
+    }
+    Ok(response)
+}
+
+/// The request as the function gets it, and what will tell whether its body was too large. Every error here is the caller's doing.
+fn accept(function: &Function, request: Request) -> Result<(http::Request<RequestBody>, Arc<AtomicBool>), ApiError> {
     let manifest = function.manifest();
     let methods = manifest.trigger.http.as_ref().map_or(&[][..], |http| &http.methods);
     if !methods.is_empty() && !methods.iter().any(|method| method.as_str() == request.method().as_str()) {
@@ -40,19 +59,7 @@ pub(crate) async fn call(function: &Function, request: Request) -> Result<Respon
     strip_hop_by_hop(&mut head.headers);
     let exceeded = Arc::new(AtomicBool::new(false));
     let body = LimitedBody { body, left: manifest.limits.body.as_u64(), exceeded: Arc::clone(&exceeded) };
-    let request = http::Request::from_parts(head, body.map_err(Into::into).boxed_unsync());
-
-    // A guest that was cut short in its reading may answer anything, or fail; what the caller has to know is the limit.
-    let answer = function.http(request).await;
-    if exceeded.load(Ordering::Relaxed) {
-        return Err(ApiError::body_too_large(&manifest.name, manifest.limits.body));
-    }
-    let answer = answer?;
-    let mut response = answer.value.map(Body::new);
-    if let Some(timing) = server_timing(&answer.timing) {
-        response.headers_mut().append("server-timing", timing);
-    }
-    Ok(response)
+    Ok((http::Request::from_parts(head, body.map_err(Into::into).boxed_unsync()), exceeded))
 }
 
 /// The request's URI with the authority that the client named.

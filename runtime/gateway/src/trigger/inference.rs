@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use torpor_engine::Function;
 use torpor_tensor::NamedTensor;
 
@@ -71,16 +71,9 @@ pub(crate) async fn infer(
     State(_): State<Arc<Functions>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    if request.headers().contains_key(BINARY_HEADER) {
-        let text = format!("binary tensors (`{BINARY_HEADER}`) are not supported; send the tensors as JSON");
-        return Err(ApiError::bad_request(text));
-    }
-    let body = read_body(&function, request).await?;
-    let InferRequest { id, inputs, outputs } = {
-        let function = function.clone();
-        let parsed = off_thread(body.len(), move || open_inference::infer_request(&body, function.signature())).await?;
-        parsed.map_err(|malformed| ApiError::bad_request(malformed.to_string()))?
-    };
+    let arrived = Instant::now();
+    let read = read_request(&function, request).await;
+    let InferRequest { id, inputs, outputs } = read.inspect_err(|_| function.count_refused(arrived))?;
     let answer = function.predict(inputs).await?;
     let tensors = select(answer.value, outputs);
     let size = tensors.iter().map(|(_, tensor)| tensor.data().len()).sum();
@@ -97,6 +90,18 @@ pub(crate) async fn infer(
         response.headers_mut().insert("server-timing", timing);
     }
     Ok(response)
+}
+
+/// Reads what is asked. Every error here is the caller's doing.
+async fn read_request(function: &Function, request: Request) -> Result<InferRequest, ApiError> {
+    if request.headers().contains_key(BINARY_HEADER) {
+        let text = format!("binary tensors (`{BINARY_HEADER}`) are not supported; send the tensors as JSON");
+        return Err(ApiError::bad_request(text));
+    }
+    let body = read_body(function, request).await?;
+    let signature = Arc::clone(function.signature());
+    let parsed = off_thread(body.len(), move || open_inference::infer_request(&body, &signature)).await?;
+    parsed.map_err(|malformed| ApiError::bad_request(malformed.to_string()))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the body is limited")]

@@ -26,9 +26,11 @@ pub(super) fn read(dtype: DType, shape: Shape, json: &str) -> Result<Tensor, Str
     let mut json = serde_json::Deserializer::from_str(json);
     let read = Row { sink: &sink, nested, level: 0, depth }.deserialize(&mut json);
     let Sink { count, bytes, fault, .. } = sink.into_inner();
-    if let Err(error) = read {
-        // Our own words where there are any: serde's name a column in a text that the caller never saw.
-        return Err(fault.unwrap_or_else(|| error.to_string()));
+    if read.is_err() {
+        // What serde says names a column in a text that the caller never saw.
+        let unread =
+            || format!("element {count} cannot be read: a number is out of range, or arrays are nested too deep");
+        return Err(fault.unwrap_or_else(unread));
     }
     if count != expected {
         return Err(torpor_tensor::Error::ElementCount { shape, expected, actual: count }.to_string());
