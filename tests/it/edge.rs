@@ -119,6 +119,18 @@ fn many_requests_may_come_at_once_on_one_connection() {
 }
 
 #[test]
+fn a_client_that_asks_before_it_sends_is_told_to_go_on() {
+    let host = host();
+    let mut raw = Raw::connect(host.data);
+    raw.send("POST /fn/probe/echo HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n");
+    let mut answer = raw.head();
+    assert_eq!(status(&answer), 100, "{answer}");
+    // The guest may begin to answer before it gets the body, so the head may be here already.
+    answer += &raw.send("body").until("body");
+    assert!(answer.contains("HTTP/1.1 200 OK") && answer.contains("body"), "{answer}");
+}
+
+#[test]
 fn connections_beyond_the_limit_wait_for_a_place() {
     let host = TestHost::builder().function("probe", |manifest| manifest).flag("--max-connections").flag("2").start();
     let request = "GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n";

@@ -1,6 +1,6 @@
 //! Cold, waking, warm and back; queues, failed wakes, and that nothing grows.
 
-use crate::fixture::{Manifest, Recipe, Stage, TestHost, forever, until};
+use crate::fixture::{Manifest, Recipe, Stage, TestHost, forever, skipped_without_onnxruntime, until};
 use serde_json::{Value, json};
 use std::{fs, thread};
 
@@ -188,6 +188,17 @@ fn a_function_with_min_1_that_failed_recovers_by_itself() {
     assert_eq!(host.status("broken")["calls"], 0);
 }
 
+#[test]
+fn a_caller_whose_deadline_passes_does_not_stop_the_wake() {
+    // The wake of this model takes several times as long.
+    let host =
+        TestHost::builder().function("embed", |manifest| lasting(manifest).set("limits.deadline", "5ms")).start();
+    let text = json!({ "name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"] });
+    host.infer("embed", &json!({ "inputs": [text] })).status(504);
+    let status = host.until_state("embed", "Warm");
+    assert_eq!((&status["wakes"], &status["wake_failures"], &status["queued"]), (&json!(1), &json!(0), &json!(0)));
+}
+
 /// What the host has of things that leak.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Held {
@@ -241,4 +252,26 @@ fn two_hundred_wakes_of_a_small_model_leave_nothing_behind() {
 #[cfg(target_os = "linux")]
 fn wakes_of_a_real_model_leave_nothing_behind() {
     does_not_grow("filetype", 15, 45, 8 * MEBIBYTE, |host| drop(host.post("/fn/filetype", "{}").status(200)));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_function_that_sleeps_gives_its_memory_back() {
+    if skipped_without_onnxruntime() {
+        return;
+    }
+    let host = TestHost::builder().function("embed", |manifest| manifest.set("scale.idle-timeout", "100ms")).start();
+    let text = json!({ "name": "text", "shape": [1], "datatype": "BYTES", "data": ["a cat"] });
+    let request = json!({ "inputs": [text] });
+    let [mut warm, mut cold] = [Vec::new(), Vec::new()];
+    for cycle in 1..=10 {
+        host.infer("embed", &request).status(200);
+        warm.push(held(host.pid()).memory / MEBIBYTE);
+        host.until_number("embed", "sleeps", cycle);
+        cold.push(held(host.pid()).memory / MEBIBYTE);
+    }
+    // The first wake also loads what the library keeps for good.
+    let (most, least) = (cold.iter().max(), cold.iter().min());
+    assert!(warm.iter().max() > most.map(|most| most + 60).as_ref(), "the model takes memory: {warm:?} {cold:?}");
+    assert!(most < least.map(|least| least + 24).as_ref(), "not all was given back: {warm:?} {cold:?}");
 }

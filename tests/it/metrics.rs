@@ -139,7 +139,10 @@ fn they_show_what_runs_now() {
     assert_eq!(value(&now, "torpor_queued_requests", &[]), 1.0);
     assert_eq!(value(&now, "torpor_warm_functions", &[]), 1.0);
     assert_eq!(now["torpor_connections"], 2.0);
-    drop((first, second));
+    // Whoever waits goes first, so that it never gets to run.
+    drop(second);
+    host.until_number("add", "queued", 0);
+    drop(first);
     let abandoned = || value(&metrics(&host), "torpor_requests_total", &["outcome=\"abandoned\""]);
     until("both are counted as abandoned", || (abandoned() == 2.0).then_some(()));
     let after = metrics(&host);

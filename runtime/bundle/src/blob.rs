@@ -27,9 +27,9 @@ pub struct Blob {
     seen: Arc<Mutex<Stamp>>,
 }
 
-/// How a file looks without reading it.
+/// How a file looks without reading it. A file that looks as it did has the content it had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
+pub struct Stamp {
     size: u64,
     modified: Option<SystemTime>,
     /// Inode, and the time of its last change, which unlike the time of modification cannot be set at will.
@@ -38,7 +38,8 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    pub(crate) fn of(metadata: &Metadata) -> Self {
+    /// The looks of the file that `metadata` is of.
+    pub fn of(metadata: &Metadata) -> Self {
         #[cfg(unix)]
         use std::os::unix::fs::MetadataExt as _;
         Stamp {

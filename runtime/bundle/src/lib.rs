@@ -30,7 +30,7 @@ mod verify;
 #[cfg(test)]
 mod forged;
 
-pub use blob::Blob;
+pub use blob::{Blob, Stamp};
 pub use config::Config;
 pub use digest::{Digest, InvalidDigest};
 pub use error::Error;

@@ -2,9 +2,11 @@
 
 use crate::{
     bindings::PredictFunction,
+    derived::{Derived, host_key},
     error::{DeployError, Error},
     function::Function,
     guest::{Capabilities, Guest},
+    optimized::Optimized,
     precompiled::Precompiled,
     ticker::Ticker,
     warm::Recipe,
@@ -50,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) wasmtime: wasmtime::Engine,
     pub(crate) linker: Linker<Guest>,
     pub(crate) precompiled: Precompiled,
+    pub(crate) optimized: Optimized,
     pub(crate) ticker: Ticker,
     /// One permit for each place in the pool. A request that finds none waits, within its deadline.
     pub(crate) places: Semaphore,
@@ -65,10 +68,14 @@ impl Engine {
     pub fn new(config: &Config, backends: Backends, metrics: Arc<Metrics>) -> Result<Self, Error> {
         let wasmtime = wasmtime_engine(config.instances)?;
         let linker = linker(&wasmtime).map_err(|error| Error::Engine(format!("{error:#}")))?;
-        let precompiled = Precompiled::open(&config.state, &wasmtime)?;
+        let key = host_key(&config.state.join("keys"))?;
+        let precompiled = Precompiled::new(Derived::open(config.state.join("compiled"), key)?, &wasmtime);
+        let optimized = Optimized::new(Derived::open(config.state.join("optimized"), key)?);
         let ticker = Ticker::start(wasmtime.weak()).map_err(|error| Error::Engine(format!("no thread: {error}")))?;
         let places = Semaphore::new(usize::try_from(config.instances).unwrap_or(Semaphore::MAX_PERMITS));
-        Ok(Engine { shared: Arc::new(Shared { wasmtime, linker, precompiled, ticker, places, backends, metrics }) })
+        Ok(Engine {
+            shared: Arc::new(Shared { wasmtime, linker, precompiled, optimized, ticker, places, backends, metrics }),
+        })
     }
 
     /// Checks that this host can serve `manifest` with `bundle`, and compiles the module if that was not done before. The

@@ -8,12 +8,14 @@
 mod bindings;
 mod call;
 mod console;
+mod derived;
 mod engine;
 mod error;
 mod function;
 mod guest;
 mod lifecycle;
 mod memory;
+mod optimized;
 mod precompiled;
 mod status;
 mod ticker;

@@ -10,6 +10,7 @@ use crate::{
 use futures::future::{join, join_all};
 use std::{
     num::NonZeroUsize,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -87,7 +88,8 @@ impl Recipe {
                 model.format.parse().map_err(|error: torpor_nn::UnknownFormat| failed(error.into()))?;
             let backend = Arc::clone(backends.choose(choice(grant.backend), format).map_err(failed)?);
             let at_least_one = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
-            let options = OpenOptions { threads: at_least_one(grant.threads), parallel: at_least_one(grant.parallel) };
+            let (threads, parallel) = (at_least_one(grant.threads), at_least_one(grant.parallel));
+            let options = OpenOptions { threads, parallel, optimized: false };
             Ok(Ingredient { name: name.clone(), backend, blob: model.blob.clone(), format, options })
         };
         Ok(Recipe {
@@ -106,7 +108,12 @@ impl Recipe {
     /// Does once what every wake will do with the code, so that a module that cannot be served is found at deploy.
     pub(crate) fn rehearse(&self, engine: &Shared) -> Result<(), DeployError> {
         engine.precompiled.prepare(&engine.wasmtime, &self.module)?;
-        self.code(engine).map(drop)
+        self.code(engine)?;
+        for model in &self.models {
+            // A model that cannot be opened is found by the first wake, which says why.
+            engine.optimized.get(&*model.backend, &model.blob, model.format);
+        }
+        Ok(())
     }
 
     fn code(&self, engine: &Shared) -> Result<(Code, Duration, Duration), DeployError> {
@@ -141,13 +148,30 @@ fn choice(backend: BackendChoice) -> Choice {
 }
 
 impl Ingredient {
-    async fn open(&self) -> Result<Model, WakeError> {
-        // The check is one look at the file's metadata, unless somebody has touched the file: then it is hashed again.
-        let blob = self.blob.clone();
-        let checked = tokio::task::spawn_blocking(move || blob.check()).await.map_err(|_| WakeError::Interrupted)?;
-        checked.map_err(DeployError::Bundle)?;
-        let open = Model::open(Arc::clone(&self.backend), self.blob.path.clone(), self.format, self.options);
-        open.await.map_err(|source| WakeError::Model { model: self.name.clone(), source })
+    async fn open(&self, engine: &Arc<Shared>) -> Result<Model, WakeError> {
+        let found = tokio::task::spawn_blocking({
+            let (engine, backend, blob, format) =
+                (Arc::clone(engine), Arc::clone(&self.backend), self.blob.clone(), self.format);
+            move || -> Result<Option<PathBuf>, DeployError> {
+                // One look at the file's metadata, unless somebody has touched the file: then it is hashed again.
+                blob.check()?;
+                Ok(engine.optimized.get(&*backend, &blob, format))
+            }
+        });
+        let optimized = found.await.map_err(|_| WakeError::Interrupted)??;
+        let open = |path, optimized| {
+            Model::open(Arc::clone(&self.backend), path, self.format, OpenOptions { optimized, ..self.options })
+        };
+        if let Some(path) = optimized {
+            match open(path, true).await {
+                Ok(model) => return Ok(model),
+                Err(error) => {
+                    tracing::warn!(model = %self.name, error = chain(&error), "the optimized form does not open")
+                }
+            }
+        }
+        let opened = open(self.blob.path.clone(), false).await;
+        opened.map_err(|source| WakeError::Model { model: self.name.clone(), source })
     }
 }
 
@@ -158,10 +182,11 @@ impl Warm {
         let start = Instant::now();
         let code = tokio::task::spawn_blocking({
             let recipe = Arc::clone(&recipe);
+            let engine = Arc::clone(&engine);
             move || recipe.code(&engine)
         });
         let models = async {
-            let opened = join_all(recipe.models.iter().map(Ingredient::open)).await;
+            let opened = join_all(recipe.models.iter().map(|model| model.open(&engine))).await;
             (opened, start.elapsed())
         };
         let (code, (opened, session)) = join(code, models).await;

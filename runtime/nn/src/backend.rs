@@ -43,6 +43,15 @@ pub enum ModelFormat {
     Onnx,
 }
 
+impl ModelFormat {
+    /// How names of such files end, without the dot.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            ModelFormat::Onnx => "onnx",
+        }
+    }
+}
+
 impl fmt::Display for ModelFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -74,11 +83,13 @@ pub struct OpenOptions {
     pub threads: NonZeroUsize,
     /// Runs that may happen at the same time, each on a worker of its own.
     pub parallel: NonZeroUsize,
+    /// The file is what [`Backend::optimize`] wrote.
+    pub optimized: bool,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        OpenOptions { threads: NonZeroUsize::MIN, parallel: NonZeroUsize::MIN }
+        OpenOptions { threads: NonZeroUsize::MIN, parallel: NonZeroUsize::MIN, optimized: false }
     }
 }
 
@@ -98,6 +109,15 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// [`Error::Open`] when the file is damaged, too new, or uses an operator that the library lacks.
     fn open(&self, path: &Path, format: ModelFormat, options: &OpenOptions) -> Result<Arc<dyn Session>, Error>;
+
+    /// Writes the form of the model at `path` that this library opens fastest on this processor to `out`. False where the
+    /// library has no such form; nothing is written then. Blocks for longer than opening does.
+    ///
+    /// # Errors
+    /// [`Error::Open`] when the model cannot be opened, or the form cannot be written.
+    fn optimize(&self, _path: &Path, _format: ModelFormat, _out: &Path) -> Result<bool, Error> {
+        Ok(false)
+    }
 }
 
 /// A loaded model. Lives while its function is warm; dropping it frees all that it holds, and may block.

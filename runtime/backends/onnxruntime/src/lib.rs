@@ -108,20 +108,33 @@ impl Backend for OnnxRuntime {
     }
 
     fn open(&self, path: &Path, _format: ModelFormat, options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
-        let failed = |reason: String| Error::Open {
-            backend: BackendKind::OnnxRuntime,
-            model: path.display().to_string(),
-            reason,
-        };
+        let level = if options.optimized { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
         let open = || -> Result<ort::session::Session, ort::Error> {
             ort::session::Session::builder(&self.environment)?
-                .with_optimization_level(GraphOptimizationLevel::All)?
+                .with_optimization_level(level)?
                 .with_intra_threads(options.threads.get())?
                 // Threads that spin between runs would burn the processor of an idle host.
                 .with_intra_op_spinning(false)?
                 .commit_from_file(path)
         };
-        let session = open().map_err(|error| failed(error.to_string()))?;
-        Ok(Arc::new(session::OrtSession::new(session).map_err(failed)?))
+        let session = open().map_err(|error| failed(path, error.to_string()))?;
+        Ok(Arc::new(session::OrtSession::new(session).map_err(|reason| failed(path, reason))?))
     }
+
+    fn optimize(&self, path: &Path, _format: ModelFormat, out: &Path) -> Result<bool, Error> {
+        // The library writes the form while it opens the model.
+        let open = || -> Result<ort::session::Session, ort::Error> {
+            ort::session::Session::builder(&self.environment)?
+                .with_optimization_level(GraphOptimizationLevel::All)?
+                .with_intra_threads(1)?
+                .with_optimized_model_path(out)?
+                .commit_from_file(path)
+        };
+        open().map_err(|error| failed(path, error.to_string()))?;
+        Ok(true)
+    }
+}
+
+fn failed(path: &Path, reason: String) -> Error {
+    Error::Open { backend: BackendKind::OnnxRuntime, model: path.display().to_string(), reason }
 }

@@ -1,0 +1,176 @@
+//! Files that this host made from verified ones: compiled modules (`compiled/`) and optimized models (`optimized/`).
+//!
+//! Whoever can change them changes what runs here, yet no publisher signed them. So each has beside it a keyed hash whose key
+//! only this host has (`keys/host.key`); a file whose hash does not fit is treated as missing, and made again.
+
+use crate::error::Error;
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+use torpor_bundle::Stamp;
+
+/// The key of this host.
+pub(crate) type HostKey = [u8; blake3::KEY_LEN];
+
+/// One folder of derived files. Lives as long as the engine.
+pub(crate) struct Derived {
+    folder: PathBuf,
+    key: HostKey,
+    /// How each file looked when its hash was last found right, so that a wake does not read it only to hash it.
+    seen: Mutex<HashMap<String, Stamp>>,
+}
+
+impl Derived {
+    /// Opens the folder, and clears away what a crash left half-written.
+    pub(crate) fn open(folder: PathBuf, key: HostKey) -> Result<Self, Error> {
+        fs::create_dir_all(&folder).map_err(io_at("create", &folder))?;
+        for entry in fs::read_dir(&folder).map_err(io_at("read", &folder))?.flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "tmp") {
+                // A leftover that cannot be removed is only in the way of nobody.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(Derived { folder, key, seen: Mutex::default() })
+    }
+
+    /// The file called `name`, if it is there and this host made it. Reads it only when it looks different than before.
+    pub(crate) fn authentic(&self, name: &str) -> Option<PathBuf> {
+        let path = self.folder.join(name);
+        let file = File::open(&path).ok()?;
+        // The looks are taken first, so that a change while the file is read shows the next time.
+        let stamp = Stamp::of(&file.metadata().ok()?);
+        if self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(name) == Some(&stamp) {
+            return Some(path);
+        }
+        let expected: [u8; blake3::OUT_LEN] = fs::read(tag_path(&path)).ok()?.try_into().ok()?;
+        // `blake3::Hash` compares in constant time.
+        if self.tag(name, file).ok()? != blake3::Hash::from_bytes(expected) {
+            return None;
+        }
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), stamp);
+        Some(path)
+    }
+
+    /// Makes the file called `name`: `write` writes it under a temporary name, and a crash leaves the old one or the new one.
+    pub(crate) fn make<E: From<Error>>(&self, name: &str, write: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
+        let path = self.folder.join(name);
+        let temporary = temporary(&path);
+        write(&temporary).inspect_err(|_| drop(fs::remove_file(&temporary)))?;
+        let publish = || -> io::Result<()> {
+            let file = File::open(&temporary)?;
+            file.sync_all()?;
+            // The hash goes first: a crash between the two leaves a hash without its file, which is as good as nothing.
+            write_whole(&tag_path(&path), self.tag(name, file)?.as_bytes())?;
+            fs::rename(&temporary, &path)?;
+            File::open(&self.folder)?.sync_all()
+        };
+        Ok(publish().map_err(io_at("write", &path))?)
+    }
+
+    /// The hash covers the file's name too, so that one file cannot stand in for another.
+    fn tag(&self, name: &str, content: impl Read) -> io::Result<blake3::Hash> {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(&name.len().to_le_bytes()).update(name.as_bytes()).update_reader(content)?;
+        Ok(hasher.finalize())
+    }
+}
+
+fn tag_path(path: &Path) -> PathBuf {
+    path.with_added_extension("tag")
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    path.with_added_extension(format!("{}.tmp", std::process::id()))
+}
+
+/// Says what was tried with `path`, for `map_err`.
+pub(crate) fn io_at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |source| Error::Io { action, path: path.to_owned(), source }
+}
+
+/// Writes a file that only this user can read, such that a crash leaves the old one or the new one.
+fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = temporary(path);
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// Reads the host's key from `folder`, and makes one where there is none.
+pub(crate) fn host_key(folder: &Path) -> Result<HostKey, Error> {
+    fs::create_dir_all(folder).map_err(io_at("create", folder))?;
+    let path = folder.join("host.key");
+    match fs::read(&path) {
+        Ok(key) => {
+            if let Ok(key) = HostKey::try_from(key) {
+                return Ok(key);
+            }
+            // Nothing is lost with the key but derived files, which are made again.
+            tracing::warn!(path = %path.display(), "the host's key is damaged, and a new one is made");
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(Error::Io { action: "read", path, source }),
+    }
+    let mut key = HostKey::default();
+    let random = Path::new("/dev/urandom");
+    File::open(random).and_then(|mut file| file.read_exact(&mut key)).map_err(io_at("read", random))?;
+    write_whole(&path, &key).map_err(io_at("write", &path))?;
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(folder: &Path) -> Derived {
+        Derived::open(folder.join("derived"), host_key(&folder.join("keys")).unwrap()).unwrap()
+    }
+
+    fn make(store: &Derived, name: &str, content: &[u8]) {
+        store.make::<Error>(name, |path| fs::write(path, content).map_err(io_at("write", path))).unwrap();
+    }
+
+    #[test]
+    fn only_what_this_host_made_is_authentic() {
+        let folder = tempfile::tempdir().unwrap();
+        make(&store(folder.path()), "a", b"code");
+        let again = store(folder.path());
+        let path = again.authentic("a").expect("another process of the same host finds it");
+        assert_eq!(fs::read(&path).unwrap(), b"code");
+        assert_eq!(again.authentic("b"), None);
+
+        fs::write(&path, b"c0de").unwrap();
+        assert_eq!(again.authentic("a"), None, "a file that changed is noticed, though it was authentic before");
+        make(&again, "a", b"code");
+        assert!(again.authentic("a").is_some(), "and can be made again");
+
+        fs::copy(&path, path.with_file_name("b")).unwrap();
+        fs::copy(tag_path(&path), tag_path(&path.with_file_name("b"))).unwrap();
+        assert_eq!(again.authentic("b"), None, "one file cannot stand in for another");
+
+        fs::write(folder.path().join("keys/host.key"), b"short").unwrap();
+        assert_eq!(store(folder.path()).authentic("a"), None, "a host with another key did not make it");
+    }
+
+    #[test]
+    fn a_failed_attempt_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        let failed = store.make("a", |path| {
+            fs::write(path, b"half").unwrap();
+            Err(Error::Engine("out of luck".into()))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read_dir(folder.path().join("derived")).unwrap().count(), 0);
+    }
+}
