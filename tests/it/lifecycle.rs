@@ -2,7 +2,7 @@
 
 use crate::fixture::{Manifest, Recipe, Stage, TestHost, forever, skipped_without_onnxruntime, until};
 use serde_json::{Value, json};
-use std::{fs, thread};
+use std::{fs, thread, time::Duration};
 
 /// A right call of `add`.
 fn sum() -> Value {
@@ -62,20 +62,15 @@ fn a_hundred_callers_of_a_cold_function_share_one_wake() {
 fn callers_while_it_falls_asleep_are_served() {
     // The pauses between the calls are about as long as the idle time-out, so calls meet every state.
     let host = TestHost::builder().function("add", quick).start();
-    thread::scope(|scope| {
-        for caller in 0..4_u64 {
-            let host = &host;
-            scope.spawn(move || {
-                for call in 0..40 {
-                    host.infer("add", &sum()).status(200);
-                    thread::sleep(std::time::Duration::from_millis(7 + (call * 5 + caller * 3) % 11));
-                }
-            });
-        }
-    });
+    for round in 0..80 {
+        thread::scope(|scope| {
+            (0..3).for_each(|_| drop(scope.spawn(|| host.infer("add", &sum()).status(200))));
+        });
+        thread::sleep(Duration::from_micros(8_000 + 100 * round));
+    }
     let status = host.until_state("add", "Cold");
-    assert_eq!((&status["calls"], &status["wake_failures"]), (&json!(160), &json!(0)));
-    assert!(status["wakes"].as_u64() > Some(1), "it never slept: {status}");
+    assert_eq!((&status["calls"], &status["wake_failures"]), (&json!(240), &json!(0)));
+    assert!(status["wakes"].as_u64() > Some(10), "it hardly slept: {status}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is run and what is not: signatures, the trust policy, and every byte that was tampered with.
 
-use crate::fixture::{Keys, Manifest, Recipe, Stage, TestHost, damage, forever};
+use crate::fixture::{Keys, Manifest, Recipe, Stage, TestHost, damage, forever, skipped_without_onnxruntime};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -139,7 +139,7 @@ fn a_changed_model_is_refused() {
     refused(
         beside_add(|stage, bundle| {
             honest(stage, bundle);
-            flip(bundle, b"\x22\x03Add", 4);
+            flip(bundle, ADD, 4);
         }),
         &["is not a whole bundle"],
     );
@@ -195,12 +195,6 @@ fn a_missing_bundle_stops_only_its_function() {
     assert!(cause.contains("suspect.torpor"), "{cause}");
 }
 
-/// The content store's files.
-fn blobs(stage: &Stage) -> Vec<PathBuf> {
-    let files = fs::read_dir(stage.state().join("blobs/sha256")).expect("there is a store");
-    files.map(|file| file.expect("it can be read").path()).collect()
-}
-
 /// A host with `add`, asleep after its first call.
 fn asleep() -> TestHost {
     let host = TestHost::builder().function("add", quick).start();
@@ -209,18 +203,31 @@ fn asleep() -> TestHost {
     host
 }
 
+/// How a model names its operator.
+const ADD: &[u8] = b"\x22\x03Add";
+
+/// Makes a model subtract that adds, so that a host that loads it answers something else.
+fn subtract(model: &Path) {
+    let mut bytes = fs::read(model).expect("it can be read");
+    let at = find(&bytes, ADD) + 2;
+    bytes[at..at + 3].copy_from_slice(b"Sub");
+    fs::write(model, bytes).expect("it can be written");
+}
+
+#[track_caller]
+fn adds(host: &TestHost) {
+    let reply = host.infer("add", &sum()).status(200).json();
+    assert_eq!(reply["outputs"][0]["data"], json!([2.0, 4.0, 6.0, 8.0]));
+}
+
 #[test]
 fn a_model_that_was_changed_in_the_store_is_never_loaded() {
     let host = asleep();
     let is_model =
-        |blob: &PathBuf| fs::read(blob).is_ok_and(|bytes| bytes.windows(5).any(|window| window == b"\x22\x03Add"));
-    let model = blobs(host.stage()).into_iter().find(is_model).expect("the store has the model");
-    // The same model but for its operator, so that a host that loads it answers something else.
+        |blob: &PathBuf| fs::read(blob).is_ok_and(|bytes| bytes.windows(ADD.len()).any(|window| window == ADD));
+    let model = host.stage().kept("blobs/sha256", "").into_iter().find(is_model).expect("the store has the model");
     let bytes = fs::read(&model).expect("it can be read");
-    let at = find(&bytes, b"\x22\x03Add");
-    let mut changed = bytes.clone();
-    changed[at + 2..at + 5].copy_from_slice(b"Sub");
-    fs::write(&model, &changed).expect("it can be written");
+    subtract(&model);
 
     host.infer("add", &sum()).status(500);
     let status = host.status("add");
@@ -230,8 +237,7 @@ fn a_model_that_was_changed_in_the_store_is_never_loaded() {
 
     // A restart deploys again, which mends the store.
     let host = host.stop().start();
-    let reply = host.infer("add", &sum()).status(200).json();
-    assert_eq!(reply["outputs"][0]["data"], json!([2.0, 4.0, 6.0, 8.0]));
+    adds(&host);
     assert_eq!(fs::read(&model).expect("it can be read"), bytes);
 }
 
@@ -239,39 +245,55 @@ fn a_model_that_was_changed_in_the_store_is_never_loaded() {
 fn a_model_that_was_replaced_while_the_host_was_down_is_mended() {
     let host = asleep();
     let stage = host.stop();
-    blobs(&stage).iter().for_each(|blob| damage(blob, 3));
+    stage.kept("blobs/sha256", "").iter().for_each(|blob| damage(blob, 3));
     let host = stage.start();
     host.infer("add", &sum()).status(200);
 }
 
 #[test]
 fn a_compiled_module_that_was_changed_is_compiled_anew() {
-    for ending in [".cwasm", ".tag"] {
-        let host = asleep();
-        for file in host.stage().compiled(ending) {
-            damage(&file, 8);
-        }
-        host.infer("add", &sum()).status(200);
-        assert!(host.stage().log().contains("compiled anew"), "{}", host.stage().log());
-        host.until_state("add", "Cold");
+    let host = asleep();
+    host.stage().kept("compiled", ".cwasm").iter().for_each(|file| damage(file, 8));
+    host.infer("add", &sum()).status(200);
+    assert!(host.stage().log().contains("compiled anew"), "{}", host.stage().log());
 
-        // And while the host is down.
-        let stage = host.stop();
-        stage.compiled(ending).iter().for_each(|file| damage(file, 8));
+    // And while the host is down.
+    let mut stage = host.stop();
+    for ending in [".cwasm", ".tag"] {
+        stage.kept("compiled", ending).iter().for_each(|file| damage(file, 8));
         let host = stage.start();
         host.infer("add", &sum()).status(200);
+        stage = host.stop();
     }
+}
+
+#[test]
+fn an_optimized_model_that_was_changed_is_never_loaded() {
+    if skipped_without_onnxruntime() {
+        return;
+    }
+    let host = asleep();
+    host.stage().kept("optimized", ".onnx").iter().for_each(|file| subtract(file));
+    adds(&host);
+    let stage = host.stop();
+    stage.kept("optimized", ".onnx").iter().for_each(|file| subtract(file));
+    let host = stage.start();
+    adds(&host);
+    host.until_state("add", "Cold");
+    host.stage().kept("optimized", "").iter().for_each(|file| fs::remove_file(file).expect("it can be removed"));
+    adds(&host);
 }
 
 #[test]
 fn the_compiled_module_of_another_host_is_not_taken() {
     let (ours, theirs) = (asleep(), TestHost::builder().function("add", quick).start());
     let theirs = theirs.stop();
-    for (ours, theirs) in ours.stage().compiled(".cwasm").iter().zip(theirs.compiled(".cwasm")) {
+    for (ours, theirs) in ours.stage().kept("compiled", ".cwasm").iter().zip(theirs.kept("compiled", ".cwasm")) {
         let mut code = fs::read(&theirs).expect("it can be read");
         code.push(0);
         fs::write(ours, code).expect("it can be written");
-        fs::copy(theirs.with_extension("tag"), ours.with_extension("tag")).expect("it can be copied");
+        let tag = |file: &Path| file.with_added_extension("tag");
+        fs::copy(tag(&theirs), tag(ours)).expect("it can be copied");
     }
     ours.infer("add", &sum()).status(200);
     assert!(ours.stage().log().contains("compiled anew"), "{}", ours.stage().log());
@@ -280,7 +302,7 @@ fn the_compiled_module_of_another_host_is_not_taken() {
 #[test]
 fn missing_parts_of_the_state_are_made_again() {
     let host = asleep();
-    for file in host.stage().compiled("") {
+    for file in host.stage().kept("compiled", "") {
         fs::remove_file(file).expect("it can be removed");
     }
     host.infer("add", &sum()).status(200);

@@ -6,6 +6,7 @@ use crate::{
     error::{DeployError, Error},
     function::Function,
     guest::{Capabilities, Guest},
+    memory,
     optimized::Optimized,
     precompiled::Precompiled,
     ticker::Ticker,
@@ -66,6 +67,7 @@ impl Engine {
     /// # Errors
     /// When the system cannot run guests, or the state directory cannot be written.
     pub fn new(config: &Config, backends: Backends, metrics: Arc<Metrics>) -> Result<Self, Error> {
+        memory::keep_little();
         let wasmtime = wasmtime_engine(config.instances)?;
         let linker = linker(&wasmtime).map_err(|error| Error::Engine(format!("{error:#}")))?;
         let key = host_key(&config.state.join("keys"))?;

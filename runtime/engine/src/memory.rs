@@ -1,11 +1,27 @@
 //! What this process takes from the operating system, and giving it back.
-#![allow(unsafe_code, reason = "one call of the C library, which has no safe wrapper")]
+#![allow(unsafe_code, reason = "two calls of the C library, which have no safe wrapper")]
 
 /// Resident memory of this process in bytes; `None` where the system does not tell.
 pub(crate) fn resident() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
     Some(pages * 4096)
+}
+
+/// What glibc keeps at the end of a heap unless told otherwise.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const TRIM_THRESHOLD: libc::c_int = 128 * 1024;
+
+/// Keeps the C allocator from learning to hold on to memory. Call it once, before models are opened.
+///
+/// By default glibc raises its thresholds with each large block that is freed. From then on it keeps up to 64 MiB at the end of
+/// every heap but the first, which `malloc_trim` does not reach. Setting one threshold makes all of them stay.
+pub(crate) fn keep_little() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: `mallopt` may be called at any time; it only sets a parameter of the allocator.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, TRIM_THRESHOLD);
+    }
 }
 
 /// Returns free memory of the C allocator to the operating system. A session that was dropped has freed its memory, but the

@@ -12,7 +12,11 @@ pub(crate) fn run(arguments: &Check, output: &Output) -> Result<(), Failure> {
     let manifests = torpor::read_manifests(&arguments.manifests)?;
     let functions = manifests.iter().map(|manifest| manifest.name.to_string()).collect();
     output.result(&Checked { functions }, |checked| {
-        format!("{} manifests are right: {}", checked.functions.len(), checked.functions.join(", "))
+        let (number, names) = (checked.functions.len(), checked.functions.join(", "));
+        match number {
+            1 => format!("the manifest is right: {names}"),
+            _ => format!("{number} manifests are right: {names}"),
+        }
     });
     Ok(())
 }
