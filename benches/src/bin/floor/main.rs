@@ -16,14 +16,9 @@ mod serving;
 mod stage;
 mod statistics;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::{Command, ExitCode},
-    time::Duration,
-};
+use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask bench floor", about = "Measures Torpor against a minimal native server")]
@@ -65,11 +60,9 @@ struct Places {
     /// The ONNX Runtime library
     #[arg(long, value_name = "FILE", env = "TORPOR_ONNXRUNTIME")]
     onnxruntime: PathBuf,
-    /// The native server; it is built beside this program if this is not given
+    /// The native server; without this, the one beside this program
     #[arg(long, value_name = "FILE")]
     native_server: Option<PathBuf>,
-    #[arg(long, hide = true, env = "CARGO", default_value = "cargo")]
-    cargo: PathBuf,
 }
 
 /// How long and how often to measure.
@@ -100,7 +93,7 @@ fn main() -> Result<ExitCode> {
     let effort = Effort::new(&arguments);
     let mut places = arguments.places;
     if places.native_server.is_none() {
-        places.native_server = Some(build_native_server(&places.cargo)?);
+        places.native_server = Some(native_server()?);
     }
     let stage = stage::Stage::new(places)?;
     let mut report = report::Report::new(&stage);
@@ -118,25 +111,13 @@ fn main() -> Result<ExitCode> {
     Ok(if arguments.assert && missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// `cargo run` builds only the program that it runs.
-fn build_native_server(cargo: &Path) -> Result<PathBuf> {
-    let program = env::current_exe()?;
-    let server = program.with_file_name("native-server").with_extension(env::consts::EXE_EXTENSION);
-    let target = program.ancestors().nth(2).context("this program is in no target directory")?;
-    let mut build = Command::new(cargo);
-    build.args([
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "torpor-benches",
-        "--bin",
-        "native-server",
-        "--target-dir",
-    ]);
-    let status = build.arg(target).current_dir(env!("CARGO_MANIFEST_DIR")).status();
-    if !status.with_context(|| format!("`{}` could not be started", cargo.display()))?.success() || !server.is_file() {
-        bail!("the native server could not be built; build it by hand and name it with `--native-server FILE`");
-    }
+/// `cargo xtask bench floor` builds it together with this program.
+fn native_server() -> Result<PathBuf> {
+    let server = env::current_exe()?.with_file_name("native-server").with_extension(env::consts::EXE_EXTENSION);
+    ensure!(
+        server.is_file(),
+        "there is no native server `{}`; build it with `cargo build --release --package torpor-benches --bins`",
+        server.display()
+    );
     Ok(server)
 }
