@@ -1,7 +1,7 @@
 //! Stopping a host: whoever is being served is served to the end, and nobody new.
 
 use crate::fixture::{Raw, TestHost, forever, raw::status, until};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use std::net::TcpStream;
 
 fn host() -> TestHost {
@@ -30,6 +30,17 @@ fn an_idle_host_stops_at_once() {
         host.signal(signal);
         assert_eq!(host.ended().code(), Some(0));
     }
+}
+
+#[test]
+fn a_host_that_is_told_to_stop_while_it_deploys_ends_in_good_order() {
+    let (stage, mut child) = TestHost::builder().function("embed", |manifest| manifest).launch();
+    // It watches for signals before it takes the state directory, and deploys after that.
+    until("it has the state directory", || stage.state().join("lock").exists().then_some(()));
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("the host can be signalled");
+    let status = until("the host ends", || child.try_wait().ok()?);
+    assert_eq!(status.code(), Some(0), "{}", stage.log());
+    stage.start().get("/v2/models/embed/ready").status(200);
 }
 
 #[test]

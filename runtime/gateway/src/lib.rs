@@ -70,16 +70,14 @@ pub struct Gateway {
     data: Listener,
     admin: Listener,
     drain: Duration,
-    functions: Arc<Functions>,
-    metrics: Arc<Metrics>,
 }
 
 impl Gateway {
-    /// Binds both addresses. Nobody is answered before [`Gateway::run`].
+    /// Binds both addresses. Who connects now waits for [`Gateway::run`].
     ///
     /// # Errors
     /// When an address is taken, or the admin address is open to others.
-    pub async fn bind(config: &Config, functions: Functions, metrics: Arc<Metrics>) -> Result<Self, Error> {
+    pub async fn bind(config: &Config) -> Result<Self, Error> {
         if !config.admin.ip().is_loopback() {
             return Err(Error::AdminNotLoopback(config.admin));
         }
@@ -88,7 +86,7 @@ impl Gateway {
         };
         let data = bind(config.data, "--listen", config.limits).await?;
         let admin = bind(config.admin, "--admin", Limits { connections: ADMIN_CONNECTIONS, ..config.limits }).await?;
-        Ok(Gateway { data, admin, drain: config.drain, functions: Arc::new(functions), metrics })
+        Ok(Gateway { data, admin, drain: config.drain })
     }
 
     /// Where callers connect; tells the port where 0 was asked for.
@@ -101,10 +99,11 @@ impl Gateway {
         self.admin.address()
     }
 
-    /// Serves until `shutdown` is done, then lets the requests that run end, for as long as the drain limit allows. The admin
+    /// Serves `functions` until `shutdown` is done, then lets the requests that run end, for as long as the drain limit allows. The admin
     /// interface stays until the data listener has drained, and says meanwhile that the host is not ready.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Gateway { data, admin, drain, functions, metrics } = self;
+    pub async fn run(self, functions: Functions, metrics: Arc<Metrics>, shutdown: impl Future<Output = ()>) {
+        let Gateway { data, admin, drain } = self;
+        let functions = Arc::new(functions);
         let (stop_data, data_stops) = watch::channel(false);
         let (stop_admin, admin_stops) = watch::channel(false);
         let connections = metrics.connections().clone();

@@ -47,19 +47,24 @@ pub enum Trust {
 /// A host that is ready to serve. Its addresses are bound and its functions are deployed, but nobody is answered yet.
 pub struct Host {
     gateway: Gateway,
+    all: Functions,
+    /// Those of `all` that are deployed.
     functions: Vec<Function>,
+    metrics: Arc<Metrics>,
     /// Held until the host ends.
     _state: File,
 }
 
-/// Builds a host: reads manifests, verifies and compiles bundles, and binds the addresses. A function that cannot be deployed
-/// is reported and keeps no other from being served.
+/// Builds a host: reads manifests, binds the addresses, and verifies and compiles bundles. A function that cannot be deployed is
+/// reported and keeps no other from being served.
 ///
 /// # Errors
 /// When the manifests have mistakes, the state directory or the trust policy cannot be used, or an address is taken.
 pub async fn build(config: Config) -> Result<Host> {
+    // What is quickly found wrong comes before what takes long.
     let manifests = read_manifests(&config.manifests)?;
     let state = lock(&config.state)?;
+    let gateway = Gateway::bind(&config.gateway).await?;
     let mut metrics = Metrics::new();
     let trust = match &config.trust {
         Trust::Policy(path) => Some(TrustPolicy::read(path)?),
@@ -90,10 +95,9 @@ pub async fn build(config: Config) -> Result<Host> {
             Ok(functions)
         }
     };
-    let functions = tokio::task::spawn_blocking(deploy).await??;
-    let deployed = functions.deployed().cloned().collect();
-    let gateway = Gateway::bind(&config.gateway, functions, metrics).await?;
-    Ok(Host { gateway, functions: deployed, _state: state })
+    let all = tokio::task::spawn_blocking(deploy).await??;
+    let functions = all.deployed().cloned().collect();
+    Ok(Host { gateway, all, functions, metrics, _state: state })
 }
 
 fn deploy(engine: &Engine, store: &Store, trust: Option<&TrustPolicy>, manifest: &Manifest) -> Result<Function> {
@@ -140,10 +144,11 @@ impl Host {
 
     /// Serves until `shutdown` is done, lets the requests that run end, and puts every function to sleep.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        self.functions.iter().for_each(Function::start);
-        self.gateway.run(shutdown).await;
+        let Host { gateway, all, functions, metrics, _state } = self;
+        functions.iter().for_each(Function::start);
+        gateway.run(all, metrics, shutdown).await;
         let retire = async {
-            for function in &self.functions {
+            for function in &functions {
                 function.retire().await;
             }
         };

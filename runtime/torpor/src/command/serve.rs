@@ -5,7 +5,7 @@ use crate::{
     failure::Failure,
 };
 use anyhow::{Context, Result, anyhow};
-use std::{io::Write, path::Path};
+use std::{io::Write, path::Path, pin::pin};
 use tokio::signal::unix::{SignalKind, signal};
 use torpor::{Config, Host, Trust};
 use torpor_gateway::Limits;
@@ -25,8 +25,12 @@ pub(crate) fn run(arguments: Serve) -> Result<(), Failure> {
 
 async fn serve(arguments: Serve) -> Result<()> {
     let addresses = arguments.addresses.clone();
-    let shutdown = shutdown()?;
-    let host = torpor::build(config(arguments)).await?;
+    let mut shutdown = pin!(shutdown()?);
+    let host = tokio::select! {
+        host = torpor::build(config(arguments)) => host?,
+        // Whatever deploying has half-written is made again by the next host, as after a crash.
+        () = &mut shutdown => return Ok(()),
+    };
     tracing::info!(data = %host.data_address(), admin = %host.admin_address(), "serving");
     if let Some(path) = addresses {
         write_addresses(&host, &path).with_context(|| format!("cannot write `{}`", path.display()))?;
