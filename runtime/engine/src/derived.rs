@@ -11,7 +11,11 @@ use std::{
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
+use tempfile::NamedTempFile;
 use torpor_bundle::Stamp;
+
+/// How the names of half-written files end.
+const TEMPORARY: &str = ".tmp";
 
 /// The key of this host.
 pub(crate) type HostKey = [u8; blake3::KEY_LEN];
@@ -29,8 +33,8 @@ impl Derived {
     pub(crate) fn open(folder: PathBuf, key: HostKey) -> Result<Self, Error> {
         fs::create_dir_all(&folder).map_err(io_at("create", &folder))?;
         for entry in fs::read_dir(&folder).map_err(io_at("read", &folder))?.flatten() {
-            if entry.path().extension().is_some_and(|extension| extension == "tmp") {
-                // A leftover that cannot be removed is only in the way of nobody.
+            if entry.file_name().as_encoded_bytes().ends_with(TEMPORARY.as_bytes()) {
+                // A leftover that cannot be removed is in nobody's way.
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -58,15 +62,12 @@ impl Derived {
     /// Makes the file called `name`: `write` writes it under a temporary name, and a crash leaves the old one or the new one.
     pub(crate) fn make<E: From<Error>>(&self, name: &str, write: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
         let path = self.folder.join(name);
-        let temporary = temporary(&path);
-        write(&temporary).inspect_err(|_| drop(fs::remove_file(&temporary)))?;
+        let temporary = temporary(&self.folder).map_err(io_at("write", &path))?;
+        write(temporary.path())?;
         let publish = || -> io::Result<()> {
-            let file = File::open(&temporary)?;
-            file.sync_all()?;
             // The hash goes first: a crash between the two leaves a hash without its file, which is as good as nothing.
-            write_whole(&tag_path(&path), self.tag(name, file)?.as_bytes())?;
-            fs::rename(&temporary, &path)?;
-            File::open(&self.folder)?.sync_all()
+            write_whole(&tag_path(&path), self.tag(name, temporary.reopen()?)?.as_bytes())?;
+            persist(temporary, &path)
         };
         Ok(publish().map_err(io_at("write", &path))?)
     }
@@ -83,8 +84,16 @@ fn tag_path(path: &Path) -> PathBuf {
     path.with_added_extension("tag")
 }
 
-fn temporary(path: &Path) -> PathBuf {
-    path.with_added_extension(format!("{}.tmp", std::process::id()))
+/// A file beside those of `folder`, which goes away unless it is persisted. Only this user can read it.
+fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+    tempfile::Builder::new().suffix(TEMPORARY).tempfile_in(folder)
+}
+
+/// Gives a written file its name, such that a crash leaves the old one or the new one.
+fn persist(temporary: NamedTempFile, path: &Path) -> io::Result<()> {
+    temporary.as_file().sync_all()?;
+    temporary.persist(path)?;
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// Says what was tried with `path`, for `map_err`.
@@ -94,16 +103,9 @@ pub(crate) fn io_at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io:
 
 /// Writes a file that only this user can read, such that a crash leaves the old one or the new one.
 fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = temporary(path);
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    let mut temporary = temporary(path.parent().unwrap_or(Path::new(".")))?;
+    temporary.write_all(content)?;
+    persist(temporary, path)
 }
 
 /// Reads the host's key from `folder`, and makes one where there is none.

@@ -3,8 +3,10 @@
 
 use crate::derived::Derived;
 use std::{
+    collections::HashSet,
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 use torpor_bundle::Blob;
 use torpor_nn::{Backend, ModelFormat};
@@ -14,6 +16,8 @@ pub(crate) struct Optimized {
     files: Derived,
     /// Libraries optimize for the processor they run on.
     processor: u64,
+    /// Forms that cannot be had, so that not every wake tries again to make them.
+    none: Mutex<HashSet<String>>,
 }
 
 /// Why there is no optimized form.
@@ -29,13 +33,16 @@ enum Failed {
 
 impl Optimized {
     pub(crate) fn new(files: Derived) -> Self {
-        Optimized { files, processor: processor() }
+        Optimized { files, processor: processor(), none: Mutex::default() }
     }
 
     /// The optimized form of `model`, which is made where it is missing or damaged. `None` where it cannot be had: then the
     /// model itself is opened, which takes longer and tells what is wrong with it.
     pub(crate) fn get(&self, backend: &dyn Backend, model: &Blob, format: ModelFormat) -> Option<PathBuf> {
         let name = self.name(backend, model, format);
+        if self.none().contains(&name) {
+            return None;
+        }
         if let Some(path) = self.files.authentic(&name) {
             return Some(path);
         }
@@ -47,9 +54,17 @@ impl Optimized {
             Ok(()) => self.files.authentic(&name),
             Err(error) => {
                 tracing::debug!(model = %model.digest, %error, "the model has no optimized form");
+                // A full disk may have room the next time; what the library says does not change.
+                if !matches!(error, Failed::Store(_)) {
+                    self.none().insert(name);
+                }
                 None
             }
         }
+    }
+
+    fn none(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.none.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn name(&self, backend: &dyn Backend, model: &Blob, format: ModelFormat) -> String {

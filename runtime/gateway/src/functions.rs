@@ -3,7 +3,7 @@
 
 use crate::error::ApiError;
 use std::collections::BTreeMap;
-use torpor_engine::{Function, FunctionStatus};
+use torpor_engine::{CallError, Function, FunctionStatus};
 use torpor_manifest::Manifest;
 
 /// All functions of the host. Built once at start.
@@ -44,9 +44,7 @@ impl Entry {
     fn function(&self) -> Result<&Function, ApiError> {
         match self {
             Entry::Deployed(function) => Ok(function),
-            Entry::Failed { manifest, .. } => {
-                Err(ApiError::failed(format!("`{}` is not able to start", manifest.name)))
-            }
+            Entry::Failed { manifest, .. } => Err(CallError::Unavailable { function: manifest.name.clone() }.into()),
         }
     }
 }

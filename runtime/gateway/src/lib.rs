@@ -12,7 +12,7 @@ mod protocol;
 mod trigger;
 
 pub use functions::{Functions, RouteTaken};
-pub use listen::{Limits, Listener};
+pub use listen::Limits;
 
 /// The parsers that fuzz targets reach, which are nobody else's business.
 #[cfg(fuzzing)]
@@ -23,6 +23,7 @@ pub mod fuzzing {
     }
 }
 
+use listen::Listener;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::sync::watch;
 use torpor_telemetry::Metrics;

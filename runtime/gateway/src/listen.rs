@@ -50,7 +50,7 @@ impl Default for Limits {
 }
 
 /// A bound address.
-pub struct Listener {
+pub(crate) struct Listener {
     listener: TcpListener,
     address: SocketAddr,
     limits: Limits,

@@ -111,9 +111,7 @@ impl Model {
             }
         }
 
-        self.signature
-            .check_inputs(inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)))
-            .map_err(|mismatch| Error::Input(mismatch.to_string()))?;
+        self.signature.check_inputs(&inputs).map_err(|mismatch| Error::Input(mismatch.to_string()))?;
         let (reply, answer) = oneshot::channel();
         let cancel = Cancel::default();
         let _cancel = CancelOnDrop(cancel.clone());

@@ -1,6 +1,6 @@
 //! What a model or a function takes and gives: names, element types and shapes.
 
-use crate::{DType, Shape, Tensor};
+use crate::{DType, NamedTensor, Shape};
 use std::{fmt, sync::Arc};
 
 /// One dimension of a declared shape.
@@ -80,7 +80,7 @@ impl Signature {
     ///
     /// # Errors
     /// The first difference found.
-    pub fn check_inputs<'a>(&self, inputs: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<(), Mismatch> {
+    pub fn check_inputs(&self, inputs: &[NamedTensor]) -> Result<(), Mismatch> {
         check("input", &self.inputs, inputs)
     }
 
@@ -88,20 +88,16 @@ impl Signature {
     ///
     /// # Errors
     /// The first difference found.
-    pub fn check_outputs<'a>(&self, outputs: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<(), Mismatch> {
+    pub fn check_outputs(&self, outputs: &[NamedTensor]) -> Result<(), Mismatch> {
         check("output", &self.outputs, outputs)
     }
 }
 
-fn check<'a>(
-    kind: &str,
-    specs: &[TensorSpec],
-    tensors: impl Iterator<Item = (&'a str, &'a Tensor)>,
-) -> Result<(), Mismatch> {
+fn check(kind: &str, specs: &[TensorSpec], tensors: &[NamedTensor]) -> Result<(), Mismatch> {
     let mut seen = vec![false; specs.len()];
     let mut bound = Vec::new();
     for (name, tensor) in tensors {
-        let Some(index) = specs.iter().position(|spec| spec.name == name) else {
+        let Some(index) = specs.iter().position(|spec| spec.name == *name) else {
             let name: String = name.chars().take(64).collect();
             let known = specs.iter().map(|spec| format!("`{}`", spec.name)).collect::<Vec<_>>().join(", ");
             return Err(Mismatch(format!("there is no {kind} `{name}`; expected {known}")));
@@ -134,6 +130,7 @@ fn check<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Tensor;
     use bytes::Bytes;
 
     #[track_caller]
@@ -145,7 +142,7 @@ mod tests {
             ],
             outputs: vec![],
         };
-        let found = signature.check_inputs(inputs.iter().map(|(name, tensor)| (*name, tensor)));
+        let found = signature.check_inputs(&named(inputs));
         assert_eq!(found.map_or_else(|mismatch| mismatch.to_string(), |()| "fits".into()), expected);
     }
 
@@ -156,11 +153,15 @@ mod tests {
         let signature = Signature { inputs: vec![spec("a"), spec("b")], outputs: vec![] };
         let check = |a: u64, b: u64| {
             let inputs = [("a", zeros(DType::U8, &[a, 2])), ("b", zeros(DType::U8, &[b, 2]))];
-            signature.check_inputs(inputs.iter().map(|(name, tensor)| (*name, tensor)))
+            signature.check_inputs(&named(&inputs))
         };
         assert_eq!(check(3, 3), Ok(()));
         let expected = "input `b` must have shape [n, 2] with n = 3, but it has [4, 2]";
         assert_eq!(check(3, 4).unwrap_err().to_string(), expected);
+    }
+
+    fn named(tensors: &[(&str, Tensor)]) -> Vec<NamedTensor> {
+        tensors.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.clone())).collect()
     }
 
     fn zeros(dtype: DType, shape: &[u64]) -> Tensor {

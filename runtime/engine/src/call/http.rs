@@ -18,7 +18,8 @@ use std::{
     task::{Context, Poll, ready},
     time::Instant,
 };
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi_http::{
     Error as HttpError, WasiBody, WasiHttpView,
     p2::bindings::http::types::{ErrorCode, Scheme},
@@ -50,12 +51,12 @@ impl Function {
         let (sender, receiver) = oneshot::channel();
         let broken = Arc::new(AtomicBool::new(false));
         let ending = Ending { broken: Some(Arc::clone(&broken)) };
-        let task = AbortOnDrop(Some(tokio::spawn(async move {
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let result = tokio::time::timeout_at(deadline, run(&lease, request, sender, ending)).await;
             let result = result.unwrap_or_else(|_| Err(lease.function.late()));
             record.note(&result);
             result
-        })));
+        }));
         match receiver.await {
             Ok(Ok(response)) => {
                 let timing = Timing { queue: admitted - arrived, wake, run: admitted.elapsed() };
@@ -64,7 +65,7 @@ impl Function {
             }
             Ok(Err(code)) => Err(function.failed(&format!("it answered with the error {code:?}"))),
             // The guest has ended without a response; its task knows why.
-            Err(_) => match task.join().await {
+            Err(_) => match task.await {
                 Ok(Err(error)) => Err(error),
                 Ok(Ok(())) => Err(function.failed("it ended without a response")),
                 Err(error) => Err(function.failed(&error.to_string())),
@@ -116,32 +117,6 @@ impl Drop for Ending {
     }
 }
 
-/// Ends a task that nobody waits for any longer.
-#[derive(Debug)]
-struct AbortOnDrop<T>(Option<JoinHandle<T>>);
-
-impl<T> AbortOnDrop<T> {
-    async fn join(mut self) -> Result<T, tokio::task::JoinError> {
-        match &mut self.0 {
-            Some(task) => task.await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Lets the task go on unwatched.
-    fn detach(mut self) {
-        self.0 = None;
-    }
-}
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        if let Some(task) = &self.0 {
-            task.abort();
-        }
-    }
-}
-
 /// The body of a response, which the guest is still producing.
 #[derive(Debug)]
 pub struct ResponseBody {
@@ -149,7 +124,7 @@ pub struct ResponseBody {
     /// Set before the body ends if the guest did not end in good order.
     broken: Arc<AtomicBool>,
     /// `None` once the body has ended, from when on the guest may finish unwatched.
-    task: Option<AbortOnDrop<Result<(), CallError>>>,
+    task: Option<AbortOnDropHandle<Result<(), CallError>>>,
 }
 
 /// The guest ended before its response was complete: a trap, or its deadline.
@@ -185,7 +160,7 @@ impl ResponseBody {
     /// Lets the guest go on although nobody reads from it any more.
     fn let_finish(&mut self) {
         if let Some(task) = self.task.take() {
-            task.detach();
+            drop(task.detach());
         }
     }
 }

@@ -34,8 +34,7 @@ async fn call(
     record: &Record,
     inputs: Vec<NamedTensor>,
 ) -> Result<Answer<Vec<NamedTensor>>, CallError> {
-    let named = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    function.signature.check_inputs(named).map_err(|mismatch| CallError::InvalidInput(mismatch.to_string()))?;
+    function.signature.check_inputs(&inputs).map_err(|mismatch| CallError::InvalidInput(mismatch.to_string()))?;
     let lease = function.acquire().await?;
     let admitted = Instant::now();
     let value = run(&lease, inputs).await?;
@@ -58,8 +57,7 @@ async fn run(lease: &Lease, inputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>
         PredictError::Failed(text) => function.failed(&printable(&text)),
     })?;
     let outputs = store.data_mut().take_tensors(outputs).map_err(trapped)?;
-    let named = outputs.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    function.signature.check_outputs(named).map_err(|mismatch| function.failed(&mismatch.to_string()))?;
+    function.signature.check_outputs(&outputs).map_err(|mismatch| function.failed(&mismatch.to_string()))?;
     Ok(outputs)
 }
 

@@ -7,7 +7,7 @@ use crate::{
     protocol::open_inference::{self, InferRequest, shown},
 };
 use axum::{
-    extract::{FromRequestParts, Path, Request, State},
+    extract::{FromRequestParts, Path, Request},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -66,11 +66,7 @@ pub(crate) async fn ready(Model(function): Model) -> Response {
     (status, axum::Json(body)).into_response()
 }
 
-pub(crate) async fn infer(
-    Model(function): Model,
-    State(_): State<Arc<Functions>>,
-    request: Request,
-) -> Result<Response, ApiError> {
+pub(crate) async fn infer(Model(function): Model, request: Request) -> Result<Response, ApiError> {
     let arrived = Instant::now();
     let read = read_request(&function, request).await;
     let InferRequest { id, inputs, outputs } = read.inspect_err(|_| function.count_refused(arrived))?;
