@@ -32,6 +32,15 @@ fn an_idle_host_stops_at_once() {
     }
 }
 
+/// What the log says of a signal was once what waited for it.
+#[test]
+fn a_host_that_logs_nothing_serves_until_it_is_told_to_stop() {
+    let host = TestHost::builder().function("probe", |manifest| manifest).flag("--log").flag("off").start();
+    host.get("/v2").status(200);
+    host.signal(Signal::TERM);
+    assert_eq!(host.ended().code(), Some(0));
+}
+
 #[test]
 fn a_host_that_is_told_to_stop_while_it_deploys_ends_in_good_order() {
     let (stage, mut child) = TestHost::builder().function("embed", |manifest| manifest).launch();

@@ -1,5 +1,8 @@
 //! A listener: accepts within its limits, speaks HTTP/1.1 and HTTP/2 without TLS, and drains.
 
+mod again;
+
+use again::Again;
 use axum::Router;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -110,7 +113,7 @@ impl Listener {
                 }
                 let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
                 // What goes wrong on a connection is its client's doing, and it is gone.
-                if let Err(error) = watcher.watch(connection.into_owned()).await {
+                if let Err(error) = Again::new(watcher.watch(connection.into_owned())).await {
                     tracing::debug!(error, "a connection ended early");
                 }
             });

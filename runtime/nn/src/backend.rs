@@ -125,8 +125,8 @@ pub trait Session: Send + Sync {
     /// The inputs and outputs that the model file declares.
     fn signature(&self) -> &Signature;
 
-    /// Runs the model once and returns every output, in the model's order. Blocks for the length of the run: only a worker
-    /// thread may call it. Several threads may call it at the same time.
+    /// Runs the model once and returns every output, in the model's order. Blocks for the length of the run, so an async
+    /// thread calls it only for runs that take next to no time. Several threads may call it at the same time.
     ///
     /// # Errors
     /// [`Error::Input`] or [`Error::Rejected`] when the inputs do not fit, [`Error::Cancelled`] when `cancel` stopped it, else

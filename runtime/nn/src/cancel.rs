@@ -1,13 +1,13 @@
 //! Stopping a native run from outside: a deadline passed, or the caller hung up.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
 /// A request to stop, shared by the one who waits and the one who runs. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Cancel(Arc<Inner>);
+#[derive(Clone)]
+pub struct Cancel(Option<Arc<Inner>>);
 
 #[derive(Default)]
 struct Inner {
@@ -16,31 +16,55 @@ struct Inner {
     interrupt: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
 
+impl Default for Cancel {
+    fn default() -> Self {
+        Cancel(Some(Arc::default()))
+    }
+}
+
+impl Inner {
+    fn interrupt(&self) -> MutexGuard<'_, Option<Box<dyn Fn() + Send>>> {
+        self.interrupt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Cancel {
+    /// For a run that nobody can stop, because the one who would is busy running it.
+    pub const fn never() -> Self {
+        Cancel(None)
+    }
+
+    /// Whether this is [`Cancel::never`], so that there is no need to prepare for being stopped.
+    pub const fn is_never(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Asks the run to stop. Does nothing when it has ended already.
     pub fn cancel(&self) {
-        self.0.cancelled.store(true, Ordering::SeqCst);
-        if let Some(interrupt) = &*self.0.interrupt.lock().unwrap_or_else(PoisonError::into_inner) {
+        let Some(inner) = &self.0 else { return };
+        inner.cancelled.store(true, Ordering::SeqCst);
+        if let Some(interrupt) = &*inner.interrupt() {
             interrupt();
         }
     }
 
     /// Whether the run should stop.
     pub fn is_cancelled(&self) -> bool {
-        self.0.cancelled.load(Ordering::SeqCst)
+        self.0.as_ref().is_some_and(|inner| inner.cancelled.load(Ordering::SeqCst))
     }
 
     /// Runs `body` such that `interrupt` is called if cancellation comes meanwhile, or came before.
     pub fn interruptible<T>(&self, interrupt: impl Fn() + Send + 'static, body: impl FnOnce() -> T) -> T {
-        struct Clear<'a>(&'a Cancel);
+        struct Clear<'a>(&'a Inner);
         impl Drop for Clear<'_> {
             fn drop(&mut self) {
-                *self.0.0.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                *self.0.interrupt() = None;
             }
         }
 
-        *self.0.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(interrupt));
-        let _clear = Clear(self);
+        let Some(inner) = &self.0 else { return body() };
+        *inner.interrupt() = Some(Box::new(interrupt));
+        let _clear = Clear(inner);
         // A cancellation between the caller's last look and the line above has found no interrupt to call.
         if self.is_cancelled() {
             self.cancel();

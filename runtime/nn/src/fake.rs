@@ -3,7 +3,8 @@
 use crate::{Backend, BackendKind, Cancel, Error, ModelFormat, OpenOptions, Session};
 use std::{
     path::Path,
-    sync::{Arc, Barrier},
+    sync::{Arc, Barrier, Mutex, PoisonError},
+    thread::ThreadId,
 };
 use torpor_tensor::{DType, Dim, NamedTensor, Signature, TensorSpec};
 
@@ -12,6 +13,7 @@ use torpor_tensor::{DType, Dim, NamedTensor, Signature, TensorSpec};
 pub(crate) struct FakeModel {
     behaviour: Behaviour,
     seen: Cancel,
+    last_thread: Arc<Mutex<Option<ThreadId>>>,
 }
 
 #[derive(Clone)]
@@ -25,7 +27,7 @@ enum Behaviour {
 
 impl FakeModel {
     fn new(behaviour: Behaviour) -> Self {
-        FakeModel { behaviour, seen: Cancel::default() }
+        FakeModel { behaviour, seen: Cancel::default(), last_thread: Arc::default() }
     }
 
     /// Returns its input.
@@ -56,6 +58,11 @@ impl FakeModel {
     /// Turns cancelled when a run of this model has been.
     pub(crate) fn cancelled(&self) -> Cancel {
         self.seen.clone()
+    }
+
+    /// The thread of the run that began last.
+    pub(crate) fn last_thread(&self) -> Arc<Mutex<Option<ThreadId>>> {
+        Arc::clone(&self.last_thread)
     }
 }
 
@@ -104,6 +111,8 @@ impl Session for FakeSession {
     }
 
     fn run(&self, inputs: &[NamedTensor], cancel: &Cancel) -> Result<Vec<NamedTensor>, Error> {
+        let thread = Some(std::thread::current().id());
+        *self.model.last_thread.lock().unwrap_or_else(PoisonError::into_inner) = thread;
         match &self.model.behaviour {
             Behaviour::Echo | Behaviour::Unopenable(_) => {}
             Behaviour::Panic => panic!("on purpose"),

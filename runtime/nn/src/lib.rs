@@ -1,7 +1,7 @@
 //! Inference without a request, an engine or a protocol in sight: tensors go in, tensors come out.
 //!
 //! A [`Backend`] opens a model file as a [`Session`]; a [`Model`] is a session with its own worker threads, which async code
-//! can ask for a run. [`Backends`] holds what this host has and says what it lacks. This crate names no native library: each
+//! can ask for a run; runs that prove shorter than the way to a worker happen where they are asked for. [`Backends`] holds what this host has and says what it lacks. This crate names no native library: each
 //! backend is a crate of its own that depends on this one.
 
 mod backend;
@@ -11,6 +11,7 @@ mod cancel;
 mod fake;
 mod model;
 mod queue;
+mod quick;
 
 pub use backend::{Backend, BackendKind, ModelFormat, OpenOptions, Session, UnknownFormat};
 pub use backends::{Backends, Choice};

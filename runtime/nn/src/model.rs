@@ -3,12 +3,14 @@
 use crate::{
     Backend, BackendKind, Cancel, Error, ModelFormat, OpenOptions, Session,
     queue::{PushError, Queue},
+    quick::{Class, Quick},
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
     thread::JoinHandle,
+    time::Instant,
 };
 use tokio::sync::oneshot;
 use torpor_tensor::{NamedTensor, Signature};
@@ -17,17 +19,27 @@ use torpor_tensor::{NamedTensor, Signature};
 /// makes sure that no queue in the host is endless.
 const QUEUE: usize = 4096;
 
-/// An open model. Runs happen on its own threads, `parallel` at a time. Dropping it, or better [`Model::close`], ends the
-/// threads; the last of them frees the session, so that native memory is never freed on an async thread.
+/// An open model. At most `parallel` runs happen at a time, on the model's own threads; only those that are known to take less
+/// time than the way there and back happen on their caller's thread. Dropping it, or better [`Model::close`], ends the threads;
+/// the last of them frees the session, so that native memory is never freed on an async thread.
 pub struct Model {
-    signature: Arc<Signature>,
-    backend: BackendKind,
+    /// Declared before `jobs`, whose drop ends the workers: they outlive this reference.
+    runner: Arc<Runner>,
     jobs: Closing,
     workers: Vec<JoinHandle<()>>,
 }
 
+/// A session, and what is known of its runs. Shared by the model and its workers.
+struct Runner {
+    session: Arc<dyn Session>,
+    backend: BackendKind,
+    signature: Arc<Signature>,
+    quick: Quick,
+}
+
 struct Job {
     inputs: Vec<NamedTensor>,
+    class: Class,
     cancel: Cancel,
     reply: oneshot::Sender<Result<Vec<NamedTensor>, Error>>,
 }
@@ -53,7 +65,7 @@ impl Model {
         options: OpenOptions,
     ) -> Result<Self, Error> {
         let kind = backend.kind();
-        let jobs = Closing(Arc::new(Queue::new(QUEUE)));
+        let jobs = Closing(Arc::new(Queue::new(QUEUE, options.parallel.get())));
         let (opened, is_open) = oneshot::channel();
         let model = path.display().to_string();
         let failed = |reason: String| Error::Open { backend: kind, model: model.clone(), reason };
@@ -68,9 +80,10 @@ impl Model {
                 });
                 match session {
                     Ok(session) => {
+                        let runner = Arc::new(Runner::new(kind, session));
                         // When nobody waits any more the queue is closed too, and the worker ends at once.
-                        let _ = opened.send(Ok(Arc::clone(&session)));
-                        work(kind, &*session, &queue);
+                        let _ = opened.send(Ok(Arc::clone(&runner)));
+                        runner.work(&queue);
                     }
                     Err(error) => drop(opened.send(Err(error))),
                 }
@@ -78,28 +91,27 @@ impl Model {
         })
         .map_err(|error| failed(format!("no thread to open it on: {error}")))?;
 
-        let session = is_open.await.unwrap_or_else(|_| Err(failed("its thread ended without an answer".to_owned())))?;
-        let signature = Arc::new(session.signature().clone());
+        let runner = is_open.await.unwrap_or_else(|_| Err(failed("its thread ended without an answer".to_owned())))?;
         let mut workers = vec![first];
         for index in 1..options.parallel.get() {
-            let (session, queue) = (Arc::clone(&session), Arc::clone(&jobs.0));
-            let worker = spawn(kind, index, move || work(kind, &*session, &queue));
+            let (runner, queue) = (Arc::clone(&runner), Arc::clone(&jobs.0));
+            let worker = spawn(kind, index, move || runner.work(&queue));
             workers.push(worker.map_err(|error| failed(format!("no thread for worker {index}: {error}")))?);
         }
-        Ok(Model { signature, backend: kind, jobs, workers })
+        Ok(Model { runner, jobs, workers })
     }
 
     /// The inputs and outputs that the model file declares.
     pub fn signature(&self) -> &Arc<Signature> {
-        &self.signature
+        &self.runner.signature
     }
 
     /// The backend that holds the model.
     pub fn backend(&self) -> BackendKind {
-        self.backend
+        self.runner.backend
     }
 
-    /// Runs the model once on a worker. Dropping the future cancels the run.
+    /// Runs the model once. Dropping the future cancels the run.
     ///
     /// # Errors
     /// What [`Session::run`] says; [`Error::Overloaded`] when the queue is full.
@@ -111,25 +123,61 @@ impl Model {
             }
         }
 
-        self.signature.check_inputs(&inputs).map_err(|mismatch| Error::Input(mismatch.to_string()))?;
+        let runner = &self.runner;
+        runner.signature.check_inputs(&inputs).map_err(|mismatch| Error::Input(mismatch.to_string()))?;
+        let class = Class::of(&inputs);
+        if runner.quick.expected(class)
+            && let Some(_place) = self.jobs.0.enter()
+        {
+            return runner.run(&inputs, class, &Cancel::never());
+        }
         let (reply, answer) = oneshot::channel();
         let cancel = Cancel::default();
         let _cancel = CancelOnDrop(cancel.clone());
-        self.jobs.0.push(Job { inputs, cancel, reply }).map_err(|error| match error {
+        self.jobs.0.push(Job { inputs, class, cancel, reply }).map_err(|error| match error {
             PushError::Full => Error::Overloaded,
-            PushError::Closed => self.failed("its workers have ended".to_owned()),
+            PushError::Closed => runner.failed("its workers have ended".to_owned()),
         })?;
-        answer.await.unwrap_or_else(|_| Err(self.failed("its worker ended without an answer".to_owned())))
+        answer.await.unwrap_or_else(|_| Err(runner.failed("its worker ended without an answer".to_owned())))
     }
 
     /// Ends the workers and frees the session. Blocks until both are done, which includes a run that is under way.
     pub fn close(self) {
-        let Model { jobs, workers, .. } = self;
+        let Model { runner, jobs, workers } = self;
+        drop(runner);
         drop(jobs);
         for worker in workers {
             // A worker catches its panics, so there is nothing to learn from its result.
             let _ = worker.join();
         }
+    }
+}
+
+impl Runner {
+    fn new(backend: BackendKind, session: Arc<dyn Session>) -> Self {
+        let signature = Arc::new(session.signature().clone());
+        Runner { session, backend, signature, quick: Quick::new() }
+    }
+
+    /// Runs jobs until the queue is closed.
+    fn work(&self, queue: &Queue<Job>) {
+        while let Some((Job { inputs, class, cancel, reply }, place)) = queue.pop() {
+            if cancel.is_cancelled() {
+                continue;
+            }
+            let answer = self.run(&inputs, class, &cancel);
+            drop(place);
+            // The receiver is gone when the caller hung up meanwhile; the answer is of no use to anybody then.
+            let _ = reply.send(answer);
+        }
+    }
+
+    fn run(&self, inputs: &[NamedTensor], class: Class, cancel: &Cancel) -> Result<Vec<NamedTensor>, Error> {
+        let start = Instant::now();
+        // A panic in a backend fails this run, not the thread: the next caller must not find the queue unattended.
+        let answer = catch_unwind(AssertUnwindSafe(|| self.session.run(inputs, cancel)));
+        self.quick.learn(class, start.elapsed());
+        answer.unwrap_or_else(|panic| Err(self.failed(format!("the backend panicked: {}", panic_text(&*panic)))))
     }
 
     fn failed(&self, reason: String) -> Error {
@@ -139,21 +187,6 @@ impl Model {
 
 fn spawn(backend: BackendKind, index: usize, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("{backend}-{index}")).spawn(body)
-}
-
-fn work(backend: BackendKind, session: &dyn Session, queue: &Queue<Job>) {
-    while let Some(Job { inputs, cancel, reply }) = queue.pop() {
-        if cancel.is_cancelled() {
-            continue;
-        }
-        // A panic in a backend fails this run, not the worker: the next caller must not find the queue unattended.
-        let answer = catch_unwind(AssertUnwindSafe(|| session.run(&inputs, &cancel)));
-        let answer = answer.unwrap_or_else(|panic| {
-            Err(Error::Run { backend, reason: format!("the backend panicked: {}", panic_text(&*panic)) })
-        });
-        // The receiver is gone when the caller hung up meanwhile; the answer is of no use to anybody then.
-        let _ = reply.send(answer);
-    }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -211,6 +244,21 @@ mod tests {
         let model = open(FakeModel::rendezvous(2), 2).await.unwrap();
         let (a, b) = tokio::join!(model.run(input(1)), model.run(input(2)));
         assert_eq!((a.unwrap()[0].1.data()[0], b.unwrap()[0].1.data()[0]), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn a_model_that_proves_quick_runs_where_it_is_called() {
+        let fake = FakeModel::echo();
+        let last_thread = fake.last_thread();
+        let model = open(fake, 1).await.unwrap();
+        let here = std::thread::current().id();
+        let ran_here = async || {
+            model.run(input(1)).await.unwrap();
+            *last_thread.lock().unwrap() == Some(here)
+        };
+        assert!(!ran_here().await, "nothing is known of the model before its first run");
+        // A busy machine may make a quick run look slow, so how many it takes is not for this test to say.
+        while !ran_here().await {}
     }
 
     #[tokio::test]

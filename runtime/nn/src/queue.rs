@@ -1,4 +1,4 @@
-//! A bounded queue between async callers and worker threads.
+//! A bounded queue between async callers and worker threads, and the places in which its items are worked on.
 //!
 //! A worker without work sleeps at once. Channels that spin first take, with each short run, the very processor on which the
 //! caller would prepare the next one.
@@ -10,16 +10,21 @@ use std::{
 
 pub(crate) struct Queue<T> {
     state: Mutex<State<T>>,
-    arrived: Condvar,
+    /// Told when a worker may find an item and a place.
+    changed: Condvar,
     capacity: usize,
 }
 
 struct State<T> {
     items: VecDeque<T>,
-    /// Workers that wait for an item. Waking nobody costs a system call all the same.
+    places: usize,
+    /// Workers that wait. Waking nobody costs a system call all the same.
     idle: usize,
     closed: bool,
 }
+
+/// The right to work on one item. Held for the length of the work.
+pub(crate) struct Place<'a, T>(&'a Queue<T>);
 
 /// Why an item was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +34,10 @@ pub(crate) enum PushError {
 }
 
 impl<T> Queue<T> {
-    pub(crate) fn new(capacity: usize) -> Self {
-        let state = State { items: VecDeque::new(), idle: 0, closed: false };
-        Queue { state: Mutex::new(state), arrived: Condvar::new(), capacity }
+    /// A queue for `capacity` items that wait, and `places` that are worked on.
+    pub(crate) fn new(capacity: usize, places: usize) -> Self {
+        let state = State { items: VecDeque::new(), places, idle: 0, closed: false };
+        Queue { state: Mutex::new(state), changed: Condvar::new(), capacity }
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
@@ -50,34 +56,62 @@ impl<T> Queue<T> {
                 return Err(PushError::Full);
             }
             state.items.push_back(item);
-            state.idle > 0
+            state.idle > 0 && state.places > 0
         };
         if wake {
-            self.arrived.notify_one();
+            self.changed.notify_one();
         }
         Ok(())
     }
 
-    /// Takes the first item, and waits for one. `None` once the queue is closed and empty.
-    pub(crate) fn pop(&self) -> Option<T> {
+    /// Takes the first item and a place for it, and waits for both. `None` once the queue is closed and empty.
+    pub(crate) fn pop(&self) -> Option<(T, Place<'_, T>)> {
         let mut state = self.state();
         loop {
-            if let Some(item) = state.items.pop_front() {
-                return Some(item);
+            if state.places > 0
+                && let Some(item) = state.items.pop_front()
+            {
+                state.places -= 1;
+                return Some((item, Place(self)));
             }
-            if state.closed {
+            if state.closed && state.items.is_empty() {
                 return None;
             }
             state.idle += 1;
-            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.idle -= 1;
         }
+    }
+
+    /// Takes a place for an item that was never in the queue. `None` where that would overtake somebody or make them wait.
+    pub(crate) fn enter(&self) -> Option<Place<'_, T>> {
+        let mut state = self.state();
+        let free = state.places > 0 && state.items.is_empty() && !state.closed;
+        free.then(|| {
+            state.places -= 1;
+            Place(self)
+        })
     }
 
     /// Lets no more items in. Those that are there are still taken.
     pub(crate) fn close(&self) {
         self.state().closed = true;
-        self.arrived.notify_all();
+        self.changed.notify_all();
+    }
+}
+
+impl<T> Drop for Place<'_, T> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.places += 1;
+        let (idle, closed, more) = (state.idle > 0, state.closed, !state.items.is_empty());
+        drop(state);
+        match (idle, closed) {
+            // Everybody who waited for this place has to see whether anything is left to wait for.
+            (true, true) => self.0.changed.notify_all(),
+            (true, false) if more => self.0.changed.notify_one(),
+            _ => {}
+        }
     }
 }
 
@@ -86,27 +120,60 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    #[test]
-    fn it_is_bounded_and_keeps_the_order() {
-        let queue = Queue::new(2);
-        assert_eq!([queue.push(1), queue.push(2), queue.push(3)], [Ok(()), Ok(()), Err(PushError::Full)]);
-        assert_eq!(queue.pop(), Some(1));
-        queue.close();
-        assert_eq!(queue.push(4), Err(PushError::Closed));
-        assert_eq!((queue.pop(), queue.pop()), (Some(2), None));
+    fn pop<T>(queue: &Queue<T>) -> Option<T> {
+        queue.pop().map(|(item, _place)| item)
     }
 
     #[test]
-    fn every_item_is_taken_once() {
-        let queue = Arc::new(Queue::new(usize::MAX));
+    fn it_is_bounded_and_keeps_the_order() {
+        let queue = Queue::new(2, 1);
+        assert_eq!([queue.push(1), queue.push(2), queue.push(3)], [Ok(()), Ok(()), Err(PushError::Full)]);
+        assert_eq!(pop(&queue), Some(1));
+        queue.close();
+        assert_eq!(queue.push(4), Err(PushError::Closed));
+        assert_eq!((pop(&queue), pop(&queue)), (Some(2), None));
+    }
+
+    #[test]
+    fn nobody_enters_who_would_overtake_or_exceed_the_places() {
+        let queue = Queue::new(2, 1);
+        let place = queue.enter().unwrap();
+        assert!(queue.enter().is_none(), "the one place is taken");
+        queue.push(1).unwrap();
+        drop(place);
+        assert!(queue.enter().is_none(), "somebody was here before");
+        assert_eq!(pop(&queue), Some(1));
+        assert!(queue.enter().is_some());
+        queue.close();
+        assert!(queue.enter().is_none());
+    }
+
+    #[test]
+    fn every_item_is_taken_once_and_in_a_place_of_its_own() {
+        const PLACES: usize = 2;
+        let queue = Arc::new(Queue::new(usize::MAX, PLACES));
         let takers: Vec<_> = (0..3)
             .map(|_| {
                 let queue = Arc::clone(&queue);
-                std::thread::spawn(move || std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>())
+                std::thread::spawn(move || {
+                    let taken = std::iter::from_fn(|| {
+                        let (item, _place) = queue.pop()?;
+                        assert!(queue.state().places < PLACES);
+                        Some(item)
+                    });
+                    taken.collect::<Vec<_>>()
+                })
             })
             .collect();
-        (0..1000).for_each(|item| queue.push(item).unwrap());
+        for item in 0..1000 {
+            // What holds the place meanwhile must not keep the items from being taken later.
+            let _place = queue.enter();
+            queue.push(item).unwrap();
+        }
+        // The end must reach takers that wait for a place as well as those that wait for an item.
+        let places: Vec<_> = (0..PLACES).filter_map(|_| queue.enter()).collect();
         queue.close();
+        drop(places);
         let mut taken = takers.into_iter().flat_map(|taker| taker.join().unwrap()).collect::<Vec<_>>();
         taken.sort_unstable();
         assert_eq!(taken, (0..1000).collect::<Vec<_>>());

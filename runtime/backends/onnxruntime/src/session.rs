@@ -74,23 +74,15 @@ impl Session for OrtSession {
         let output_names: Vec<_> = self.output_names.iter().map(|name| name.as_ptr()).collect();
         let mut outputs: Vec<*mut ort::sys::OrtValue> = vec![ptr::null_mut(); output_names.len()];
 
-        let options = RunOptions::new().map_err(|error| failed(error.to_string()))?;
-        let options = Arc::new(options);
-        let terminate = {
-            let options = Arc::clone(&options);
-            move || {
-                // Termination fails only when the options are invalid, which they are not while this closure holds them.
-                let _ = options.terminate();
-            }
-        };
-        let status = cancel.interruptible(terminate, || {
-            // SAFETY: the session, the options and every input value are alive until after the call, since this frame
-            // borrows or owns them. Names are NUL-terminated and owned by `self`. Each array is as long as its length says.
-            // `Run` may be called on one session from several threads; it does not write through the session pointer.
+        let mut run = |options: *const ort::sys::OrtRunOptions| {
+            // SAFETY: the session, the options, unless they are null, and every input value are alive until after the call,
+            // since this frame borrows or owns them. Names are NUL-terminated and owned by `self`. Each array is as long as its
+            // length says. `Run` may be called on one session from several threads; it does not write through the session
+            // pointer.
             unsafe {
                 (ort::api().Run)(
                     self.session.ptr().cast_mut(),
-                    options.ptr(),
+                    options,
                     names.as_ptr(),
                     value_pointers.as_ptr(),
                     value_pointers.len(),
@@ -99,7 +91,20 @@ impl Session for OrtSession {
                     outputs.as_mut_ptr(),
                 )
             }
-        });
+        };
+        let status = if cancel.is_never() {
+            run(ptr::null())
+        } else {
+            let options = Arc::new(RunOptions::new().map_err(|error| failed(error.to_string()))?);
+            let terminate = {
+                let options = Arc::clone(&options);
+                move || {
+                    // Termination fails only when the options are invalid, which they are not while this closure holds them.
+                    let _ = options.terminate();
+                }
+            };
+            cancel.interruptible(terminate, || run(options.ptr()))
+        };
         // Owned before the status is looked at, so that nothing leaks when only some outputs were made.
         // SAFETY: each pointer is null or a value that `Run` made and handed over.
         let outputs: Vec<Option<Value<'static>>> =

@@ -69,7 +69,9 @@ fn shutdown() -> Result<impl Future<Output = ()>> {
                 _ = terminate.recv() => "SIGTERM",
             }
         };
-        tracing::info!(signal = next().await, "stopping; requests that run may end, and a second signal stops at once");
+        // Not within the macro, which evaluates its fields only where somebody wants to read them.
+        let signal = next().await;
+        tracing::info!(signal, "stopping; requests that run may end, and a second signal stops at once");
         tokio::spawn(async move {
             tokio::select! {
                 _ = interrupt.recv() => {}
