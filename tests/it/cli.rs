@@ -156,7 +156,7 @@ fn verify_says_whether_a_bundle_would_be_run() {
     let trust = stage.path("trust.toml");
     assert!(run([&"verify", &"--trust", &trust, &bundle]).ok().stdout.contains("signed by `dev`"));
     let report = run([&"--json", &"verify", &"--trust", &trust, &"--function", &"anything", &bundle]).ok().json();
-    assert_eq!((&report["publisher"], &report["name"]), (&json!("dev"), &json!("add")));
+    assert_eq!((&report["publishers"], &report["name"]), (&json!(["dev"]), &json!("add")));
 
     stage.trust("[[publisher]]\nname = \"dev\"\nkey = \"dev.pub.pem\"\nfunctions = [\"vision-*\"]\n");
     run([&"verify", &"--trust", &trust, &bundle]).ok();
@@ -166,6 +166,38 @@ fn verify_says_whether_a_bundle_would_be_run() {
 
     stage.trust("");
     run([&"verify", &"--trust", &trust, &bundle]).refused(1, &["does not know"]);
+}
+
+#[test]
+fn verify_and_inspect_say_what_signatures_are_worth() {
+    let Desk { stage, bundle } = desk();
+    let trust = stage.path("trust.toml");
+    let dated = "[[publisher]]\nname = \"dev\"\nkey = \"dev.pub.pem\"\nfunctions = [\"*\"]\n\
+                 valid-from = 2020-01-01\nexpires = 2990-01-01\n";
+    stage.trust(dated);
+    let verify = |at: &str| run([&"verify", &"--trust", &trust, &"--at", &at, &bundle]);
+    for at in ["2020-01-01", "2989-12-31T23:59:59Z", "2989-12-31 23:59:59"] {
+        let text = verify(at).ok().stdout;
+        assert!(text.contains("signature of `dev`") && text.contains("counts until 2990-01-01T00:00:00Z"), "{text}");
+    }
+    verify("2990-01-01").refused(1, &["`dev`", "expired at 2990-01-01T00:00:00Z"]);
+    verify("2019-12-31").refused(1, &["`dev`", "not valid until 2020-01-01T00:00:00Z"]);
+    verify("tomorrow").refused(2, &["--at", "tomorrow", "2030-01-31"]);
+
+    assert!(run([&"inspect", &"--trust", &trust, &bundle]).ok().stdout.contains("signature of `dev`"));
+    let report = run([&"--json", &"inspect", &"--trust", &trust, &bundle]).ok().json();
+    assert_eq!(
+        (&report["signatures"][0]["publisher"], &report["signatures"][0]["counts"]),
+        (&json!("dev"), &json!(true))
+    );
+    // What is not trusted can be inspected all the same.
+    stage.trust(&dated.replace("2990", "2021"));
+    assert!(run([&"inspect", &"--trust", &trust, &bundle]).ok().stdout.contains("does not count: signed with a key"));
+
+    stage.trust(&format!("{dated}[[rule]]\nfunctions = [\"*\"]\npublishers = [\"dev\"]\nthreshold = 1\n"));
+    assert!(verify("2025-01-01").ok().stdout.contains("rules were not looked at; name the function"));
+    let report = run([&"--json", &"verify", &"--trust", &trust, &"--function", &"add", &bundle]).ok().json();
+    assert_eq!(report["rules"], json!([{ "functions": ["*"], "threshold": 1, "publishers": ["dev"] }]));
 }
 
 #[test]

@@ -15,4 +15,5 @@ mod inference; // the Open Inference Protocol: what it answers, and how it refus
 mod lifecycle; // cold, waking, warm and back; queues, failures, nothing that grows
 mod metrics; // `/metrics` is OpenMetrics, right, and closed to callers
 mod readme; // the README's commands do what it says
+mod tools; // other people's tools check bundles, as docs/bundles.md says
 mod trust; // signatures, the trust policy, and bytes that were tampered with

@@ -18,13 +18,14 @@ use std::{
 
 /// A command and what the README says that it writes.
 #[derive(Debug, PartialEq)]
-struct Shown {
+pub(crate) struct Shown {
     line: usize,
-    command: String,
-    output: String,
+    pub(crate) command: String,
+    pub(crate) output: String,
 }
 
-fn commands(markdown: &str) -> Vec<Shown> {
+/// The commands of a page.
+pub(crate) fn commands(markdown: &str) -> Vec<Shown> {
     let mut commands: Vec<Shown> = Vec::new();
     let (mut inside, mut continues) = (false, false);
     for (index, line) in markdown.lines().enumerate() {
@@ -49,9 +50,10 @@ fn commands(markdown: &str) -> Vec<Shown> {
     commands
 }
 
-/// The files that the README writes down.
-fn files(markdown: &str) -> Vec<(&str, &str)> {
-    let blocks = markdown.split("\n```toml\n# ").skip(1).filter_map(|rest| rest.split("\n```").next());
+/// The files that a page writes down in blocks of this language.
+pub(crate) fn files<'a>(markdown: &'a str, language: &str) -> Vec<(&'a str, &'a str)> {
+    let begin = format!("\n```{language}\n# ");
+    let blocks = markdown.split(&begin).skip(1).filter_map(|rest| rest.split("\n```").next());
     blocks.filter_map(|block| block.split_once('\n')).collect()
 }
 
@@ -77,7 +79,7 @@ fn desk(host: &TestHost, readme: &str) -> tempfile::TempDir {
     for file in ["dev.key.pem", "dev.pub.pem", "trust.toml"] {
         fs::copy(host.stage().path(file), target.join("dev").join(file)).expect("a copy");
     }
-    for (name, text) in files(readme) {
+    for (name, text) in files(readme, "toml") {
         fs::write(folder.path().join(name), text).expect("the README's file can be written");
     }
     folder

@@ -1,9 +1,9 @@
 //! What is run and what is not: signatures, the trust policy, and every byte that was tampered with.
 
-use crate::fixture::{Keys, Manifest, Recipe, Stage, TestHost, damage, forever, skipped_without_onnxruntime};
+use crate::fixture::{Keys, Manifest, Recipe, Stage, TestHost, cli, damage, forever, skipped_without_onnxruntime};
 use serde_json::{Value, json};
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
@@ -28,8 +28,8 @@ fn beside_add(make: impl FnOnce(&Stage, &Path)) -> Stage {
 /// The host starts, and serves all but the suspect, with `words` in the cause. `torpor verify` says the same.
 #[track_caller]
 fn refused(stage: Stage, words: &[&str]) {
-    let verify = crate::fixture::cli::finish(
-        crate::fixture::cli::command()
+    let verify = cli::finish(
+        cli::command()
             .args(["verify", "--function", "suspect", "--trust"])
             .arg(stage.path("trust.toml"))
             .arg(stage.bundle("suspect")),
@@ -82,6 +82,72 @@ fn a_signature_with_a_revoked_key_is_refused() {
     refused(beside_add(make), &["`acme`", "revokes"]);
 }
 
+/// Two publishers, both of whom must sign what is called `suspect`.
+const BOTH: &str = "[[publisher]]\nname = \"dev\"\nkey = \"dev.pub.pem\"\nfunctions = [\"*\"]\n\
+                    [[publisher]]\nname = \"audit\"\nkey = \"audit.pub.pem\"\nfunctions = [\"sus*\"]\n\
+                    [[rule]]\nfunctions = [\"sus*\"]\npublishers = [\"dev\", \"audit\"]\nthreshold = 2\n";
+
+#[test]
+fn a_signature_that_a_rule_asks_for_must_be_there() {
+    let make = |stage: &Stage, bundle: &Path| {
+        honest(stage, bundle);
+        Keys::make(&stage.path("audit"));
+        stage.trust(BOTH);
+    };
+    refused(beside_add(make), &["2 of `audit` and `dev`", "but counts 1", "`audit` did not sign", "torpor sign"]);
+}
+
+#[test]
+fn all_publishers_whose_signatures_count_are_shown() {
+    let make = |stage: &Stage, bundle: &Path| {
+        honest(stage, bundle);
+        Keys::make(&stage.path("audit")).sign(bundle);
+        stage.trust(BOTH);
+    };
+    let stage = beside_add(make);
+    let (trust, bundle) = (stage.path("trust.toml"), stage.bundle("suspect"));
+    let verify = cli::command()
+        .args(["verify", "--function", "suspect", "--trust"])
+        .args([&trust, &bundle])
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&verify.stdout).into_owned();
+    assert!(text.contains("signed by `audit`, `dev`") && text.contains("2 of `audit`, `dev`"), "{text}");
+    let host = stage.start();
+    host.infer("suspect", &sum()).status(200);
+    assert_eq!(host.status("suspect")["publishers"], json!(["audit", "dev"]));
+    let ps = cli::run(["ps", "--admin", &host.admin.to_string()]).ok().stdout;
+    assert!(ps.lines().any(|line| line.starts_with("suspect ") && line.ends_with("  audit, dev")), "{ps}");
+}
+
+#[test]
+fn a_signature_with_an_expired_key_is_refused() {
+    let make = |stage: &Stage, bundle: &Path| {
+        Recipe::of("add").pack(bundle);
+        Keys::make(&stage.path("old")).sign(bundle);
+        stage.trust(
+            "[[publisher]]\nname = \"dev\"\nkey = \"dev.pub.pem\"\nfunctions = [\"*\"]\n\
+             [[publisher]]\nname = \"acme\"\nkey = \"old.pub.pem\"\nfunctions = [\"*\"]\nexpires = 2020-01-31\n",
+        );
+    };
+    refused(beside_add(make), &["`acme`", "expired at 2020-01-31T00:00:00Z"]);
+}
+
+#[test]
+fn a_withdrawn_bundle_is_refused() {
+    let make = |stage: &Stage, bundle: &Path| {
+        Recipe::of("slow").pack(bundle);
+        stage.keys.sign(bundle);
+        let report = cli::finish(cli::command().args(["--json", "inspect"]).arg(bundle)).ok().json();
+        let digest = report["digest"].as_str().expect("a digest");
+        stage.trust(&format!(
+            "[[publisher]]\nname = \"dev\"\nkey = \"dev.pub.pem\"\nfunctions = [\"*\"]\n\
+             [[revoked]]\ndigest = \"{digest}\"\nreason = \"it is slow\"\n"
+        ));
+    };
+    refused(beside_add(make), &["revokes: it is slow"]);
+}
+
 #[test]
 fn a_publisher_may_provide_only_what_the_policy_allows() {
     let make = |stage: &Stage, bundle: &Path| {
@@ -102,7 +168,7 @@ fn a_key_is_replaced_by_signing_again() {
     };
     let host = beside_add(make).start();
     host.infer("suspect", &sum()).status(200);
-    assert_eq!(host.status("suspect")["publisher"], "dev");
+    assert_eq!(host.status("suspect")["publishers"], json!(["dev"]));
     // The other one has only the old signature.
     host.infer("add", &sum()).status(500);
 }
@@ -268,6 +334,49 @@ fn a_compiled_module_that_was_changed_is_compiled_anew() {
 }
 
 #[test]
+fn a_compiled_module_that_was_cut_short_is_compiled_anew() {
+    let host = asleep();
+    for file in host.stage().kept("compiled", ".cwasm") {
+        let length = fs::metadata(&file).expect("it is there").len();
+        File::options().write(true).open(&file).and_then(|file| file.set_len(length / 2)).expect("it can be cut");
+    }
+    adds(&host);
+    assert!(host.stage().log().contains("compiled anew"), "{}", host.stage().log());
+}
+
+#[test]
+fn a_compiled_module_cannot_stand_in_for_another() {
+    let host = TestHost::builder().function("add", quick).function("probe", |manifest| manifest).start();
+    adds(&host);
+    host.until_state("add", "Cold");
+    // Both are this host's own, whole, and of the same version; each is put in the place of the other, with its hash.
+    let stage = host.stop();
+    for ending in [".cwasm", ".tag"] {
+        let files = stage.kept("compiled", ending);
+        let [one, other] = files.as_slice() else { panic!("two modules were compiled: {files:?}") };
+        let away = stage.path("away");
+        fs::rename(one, &away)
+            .and_then(|()| fs::rename(other, one))
+            .and_then(|()| fs::rename(&away, other))
+            .expect("a swap");
+    }
+    let host = stage.start();
+    adds(&host);
+}
+
+#[test]
+fn with_another_key_nothing_that_was_compiled_is_taken() {
+    let stage = asleep().stop();
+    let [key]: [PathBuf; 1] = stage.kept("keys", "host.key").try_into().expect("one key");
+    let tags = |stage: &Stage| stage.kept("compiled", ".tag").into_iter().map(|tag| fs::read(tag).expect("a hash"));
+    let before: Vec<_> = tags(&stage).collect();
+    damage(&key, 1);
+    let host = stage.start();
+    adds(&host);
+    assert!(tags(host.stage()).zip(before).all(|(now, before)| now != before), "a file of another key was kept");
+}
+
+#[test]
 fn an_optimized_model_that_was_changed_is_never_loaded() {
     if skipped_without_onnxruntime() {
         return;
@@ -319,7 +428,7 @@ fn unsigned_bundles_run_only_where_the_operator_says_so_aloud() {
     stage.manifest(&Recipe::of("add").manifest(&bundle).set("scale.idle-timeout", forever()));
     let host = stage.start();
     host.infer("add", &sum()).status(200);
-    assert_eq!(host.status("add")["publisher"], Value::Null);
+    assert_eq!(host.status("add")["publishers"], json!([]));
     assert!(host.stage().log().contains("WARN bundles need no signature"), "{}", host.stage().log());
     assert!(host.admin("/metrics").text().contains("\ntorpor_insecure_allow_unsigned 1\n"));
 }
@@ -339,5 +448,5 @@ fn an_unsigned_bundle_must_still_be_whole() {
 fn a_host_that_wants_signatures_does_not_say_the_opposite() {
     let host = TestHost::builder().function("add", |manifest| manifest).start();
     assert!(!host.admin("/metrics").text().contains("insecure"));
-    assert_eq!(host.status("add")["publisher"], "dev");
+    assert_eq!(host.status("add")["publishers"], json!(["dev"]));
 }

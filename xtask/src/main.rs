@@ -13,6 +13,7 @@ mod guests;
 mod host;
 mod manifests;
 mod pins;
+mod python;
 mod run;
 mod setup;
 mod stamp;

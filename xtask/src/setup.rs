@@ -49,7 +49,7 @@ pub(crate) fn setup() -> Result<Assets> {
 }
 
 /// Waits until no other run works on the cache. The lock goes when the file is dropped, or the process ends.
-fn lock(cache: &Path) -> Result<File> {
+pub(crate) fn lock(cache: &Path) -> Result<File> {
     let path = cache.join(".lock");
     let file = File::create(&path).with_context(|| format!("`{}` cannot be written", path.display()))?;
     match file.try_lock() {

@@ -1,7 +1,7 @@
 //! Tests and measurements of the whole system: with the binary, modules and bundles that `up` would serve.
 
 use crate::{
-    bundles, console, run,
+    bundles, console, python, run,
     setup::Assets,
     tree::{Tree, in_ci},
     up,
@@ -15,6 +15,14 @@ pub(crate) fn test(tree: &Tree, args: &[String]) -> Result<()> {
     if in_ci() {
         ensure!(assets.onnxruntime.is_some(), "there is no ONNX Runtime for this machine, and CI must test with it");
     }
+    let python = match python::ready() {
+        Ok(folder) => Some(folder),
+        Err(error) if in_ci() => return Err(error),
+        Err(error) => {
+            console::note(format!("tests that check bundles with Python libraries are skipped: {error:#}"));
+            None
+        }
+    };
     if args.is_empty() {
         guests(tree, &assets)?;
         console::step("test", "the documentation of the host's workspace");
@@ -27,6 +35,9 @@ pub(crate) fn test(tree: &Tree, args: &[String]) -> Result<()> {
     } else {
         console::step("test", "the host's workspace, by `cargo test`, since cargo-nextest is not installed");
         command.args(["test", "--lib", "--bins", "--tests"]);
+    }
+    if let Some(python) = python {
+        command.env("TORPOR_TEST_PYTHON", python);
     }
     run::run(command.args(["--release", "--workspace"]).args(args))
 }

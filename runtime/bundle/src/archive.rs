@@ -126,6 +126,33 @@ fn header(name: &str, size: u64) -> tar::Header {
     header
 }
 
+/// Why a header is not that of an entry of a bundle, for people; `None` if it is.
+fn flaw(found: &tar::Header, name: &str, size: u64) -> Option<&'static str> {
+    if header(name, size).as_bytes() == found.as_bytes() && !leads_out(name) {
+        return None;
+    }
+    let mut summed = found.clone();
+    summed.set_cksum();
+    let kind = found.entry_type();
+    Some(match () {
+        () if found.as_ustar().is_none() && found.as_gnu().is_none() => "has no header of a tar",
+        () if found.cksum().ok() != summed.cksum().ok() => "has a damaged header",
+        () if kind.is_symlink() => "is a symbolic link",
+        () if kind.is_hard_link() => "is a hard link",
+        () if kind.is_dir() => "is a folder",
+        () if kind.is_gnu_sparse() => "is a sparse file",
+        () if !kind.is_file() => "is neither a file nor a folder",
+        () if name.starts_with('/') => "has an absolute path",
+        () if leads_out(name) => "has a path that leads out of the bundle",
+        () => "has a header that is not in canonical form",
+    })
+}
+
+/// Whether a path names something outside of the folder that it is relative to.
+fn leads_out(name: &str) -> bool {
+    name.starts_with('/') || name.split('/').any(|part| part == "..")
+}
+
 /// The folder that `path` is in.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -143,6 +170,8 @@ fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
 pub(crate) struct Archive {
     path: PathBuf,
     file: File,
+    /// Its length when it was opened.
+    length: u64,
     blobs: BTreeMap<Digest, Span>,
     /// The content of `index.json`.
     pub(crate) index: Vec<u8>,
@@ -163,19 +192,23 @@ impl Archive {
             return Err(Error::Damaged { path: path.to_owned(), why: "it is no file".to_owned() });
         }
         let file = File::open(path).map_err(io_at("read", path))?;
-        let mut archive = Archive { path: path.to_owned(), file, blobs: BTreeMap::new(), index: Vec::new() };
+        let length = metadata.len();
+        let mut archive = Archive { path: path.to_owned(), file, length, blobs: BTreeMap::new(), index: Vec::new() };
         let (mut index, mut marker) = (None, None);
         let mut last = String::new();
         let mut offset = 0;
         while let Some((name, span)) = archive.next(offset)? {
-            if name <= last {
-                return Err(archive.damaged("its entries are not in order, or one is there twice"));
+            let twice = match name.strip_prefix(BLOBS).map(Digest::from_hex) {
+                Some(Some(digest)) => archive.blobs.insert(digest, span),
+                None if name == INDEX => index.replace(span),
+                None if name == MARKER => marker.replace(span),
+                _ => return Err(archive.damaged(format!("the entry at byte {offset} is none that a bundle has"))),
+            };
+            if twice.is_some() {
+                return Err(archive.damaged(format!("`{name}` is in it twice")));
             }
-            match name.strip_prefix(BLOBS).map(Digest::from_hex) {
-                Some(Some(digest)) => drop(archive.blobs.insert(digest, span)),
-                None if name == INDEX => index = Some(span),
-                None if name == MARKER => marker = Some(span),
-                _ => return Err(archive.damaged("it has an entry that no bundle has")),
+            if name <= last {
+                return Err(archive.damaged("its entries are not in order"));
             }
             if archive.blobs.len() > MAX_ENTRIES {
                 return Err(archive.damaged(format!("it has more than {MAX_ENTRIES} entries")));
@@ -186,10 +219,10 @@ impl Archive {
         let (Some(index), Some(marker)) = (index, marker) else {
             return Err(archive.damaged(format!("`{INDEX}` or `{MARKER}` is missing")));
         };
-        if archive.document(marker)? != MARKER_CONTENT {
+        if archive.document(MARKER, marker)? != MARKER_CONTENT {
             return Err(archive.damaged(format!("`{MARKER}` does not hold what it should")));
         }
-        archive.index = archive.document(index)?;
+        archive.index = archive.document(INDEX, index)?;
         Ok(archive)
     }
 
@@ -205,9 +238,14 @@ impl Archive {
 
     /// A whole document, which must be what `piece` says.
     pub(crate) fn read(&self, piece: Piece) -> Result<Vec<u8>, Error> {
-        let content = self.document(self.find(piece)?)?;
+        let content = self.document(&piece.digest.to_string(), self.find(piece)?)?;
         self.agree(piece, Piece::of(&content))?;
         Ok(content)
+    }
+
+    /// Checks that a blob of this length is there, without reading it.
+    pub(crate) fn has(&self, piece: Piece) -> Result<(), Error> {
+        self.find(piece).map(drop)
     }
 
     /// Copies a blob of any length to `out`, and fails afterwards where it was not what `piece` says. `target` is for messages.
@@ -242,12 +280,12 @@ impl Archive {
         let read = tar::Header::from_byte_slice(&block);
         let name = std::str::from_utf8(&read.path_bytes()).unwrap_or_default().to_owned();
         let size = read.entry_size().unwrap_or_default();
-        if header(&name, size).as_bytes() != &block {
-            return Err(self.damaged(format!("there is no header of a bundle at byte {offset}")));
+        if let Some(flaw) = flaw(read, &name, size) {
+            return Err(self.damaged(format!("the entry at byte {offset} {flaw}")));
         }
         let start = offset + BLOCK;
-        let Some(end) = start.checked_add(size).filter(|end| end.checked_add(BLOCK).is_some()) else {
-            return Err(self.damaged("it is cut short"));
+        let Some(end) = start.checked_add(size).filter(|end| *end <= self.length) else {
+            return Err(self.damaged(format!("the entry at byte {offset} says that it is longer than the whole file")));
         };
         let expected = padding(size);
         let mut found = ZEROS;
@@ -263,16 +301,15 @@ impl Archive {
     fn check_end(&self, offset: u64) -> Result<(), Error> {
         let mut end = END;
         self.fill(offset, &mut end)?;
-        let length = self.file.metadata().map_err(io_at("read", &self.path))?.len();
-        if end != END || length != offset + END.len() as u64 {
+        if end != END || self.length != offset + END.len() as u64 {
             return Err(self.damaged("it has bytes after its end"));
         }
         Ok(())
     }
 
-    fn document(&self, span: Span) -> Result<Vec<u8>, Error> {
+    fn document(&self, name: &str, span: Span) -> Result<Vec<u8>, Error> {
         if span.size > MAX_DOCUMENT {
-            return Err(self.damaged(format!("a document in it is longer than {MAX_DOCUMENT} bytes")));
+            return Err(self.damaged(format!("the document `{name}` is longer than {MAX_DOCUMENT} bytes")));
         }
         let mut content = vec![0; usize::try_from(span.size).unwrap_or_default()];
         self.fill(span.offset, &mut content)?;

@@ -113,27 +113,29 @@ impl Envelope {
     pub(crate) fn verify(&self, key: &VerifyingKey) -> Result<Statement, String> {
         let false_signature = || "the signature does not fit".to_owned();
         let payload = self.payload()?;
-        let signature = BASE64_STANDARD.decode(&self.signatures[0].sig).map_err(|_| false_signature())?;
-        let signature = Signature::from_slice(&signature).map_err(|_| false_signature())?;
+        let other_kind = |_| "it is no Ed25519 signature".to_owned();
+        let signature = BASE64_STANDARD.decode(&self.signatures[0].sig).map_err(|_| "it is not base64".to_owned())?;
+        let signature = Signature::from_slice(&signature).map_err(other_kind)?;
         key.verify_strict(&pae(&self.payload_type, &payload), &signature).map_err(|_| false_signature())?;
-        self.claim(&payload)
+        claim(&payload)
     }
 
     /// The statement, whoever has signed it.
     pub(crate) fn statement(&self) -> Result<Statement, String> {
-        self.claim(&self.payload()?)
+        claim(&self.payload()?)
     }
 
+    /// What was signed. Its type is looked at first, so that nothing of another type is ever weighed.
     fn payload(&self) -> Result<Vec<u8>, String> {
-        BASE64_STANDARD.decode(&self.payload).map_err(|_| "its payload is not base64".to_owned())
-    }
-
-    fn claim(&self, payload: &[u8]) -> Result<Statement, String> {
         if self.payload_type != PAYLOAD {
             return Err("its payload is no in-toto statement".to_owned());
         }
-        serde_json::from_slice(payload).map_err(|_| "its payload is no statement about a function".to_owned())
+        BASE64_STANDARD.decode(&self.payload).map_err(|_| "its payload is not base64".to_owned())
     }
+}
+
+fn claim(payload: &[u8]) -> Result<Statement, String> {
+    serde_json::from_slice(payload).map_err(|_| "its payload is no statement about a function".to_owned())
 }
 
 /// DSSE's pre-authentication encoding: what is really signed, so that a payload can never be taken for one of another type.

@@ -90,6 +90,61 @@ pub enum Error {
         /// The publisher.
         publisher: String,
     },
+    /// The key that signed the bundle is past its date.
+    #[error(
+        "`{path}` is signed with a key of `{publisher}` that expired at {expires}; ask for one signed with its new key, or correct \
+         `expires` in the trust policy"
+    )]
+    Expired {
+        /// The bundle.
+        path: PathBuf,
+        /// The publisher.
+        publisher: String,
+        /// Since when, for people.
+        expires: String,
+    },
+    /// The key that signed the bundle does not count yet.
+    #[error(
+        "`{path}` is signed with a key of `{publisher}` that is not valid until {from}; check this machine's clock, or correct \
+         `valid-from` in the trust policy"
+    )]
+    NotYetValid {
+        /// The bundle.
+        path: PathBuf,
+        /// The publisher.
+        publisher: String,
+        /// From when on, for people.
+        from: String,
+    },
+    /// The policy revokes the bundle, or something in it.
+    #[error("`{path}` holds `{digest}`, which the trust policy revokes: {reason}; use another version")]
+    RevokedContent {
+        /// The bundle.
+        path: PathBuf,
+        /// The digest of the bundle, or of the part of it that is revoked.
+        digest: Digest,
+        /// What the policy gives as the reason.
+        reason: String,
+    },
+    /// Fewer publishers have signed than a rule asks for.
+    #[error(
+        "`{path}` is not signed by enough publishers to run as `{function}`: the trust policy asks for {threshold} of \
+         {publishers}, but counts {counted}: {each}; have another of them add its signature with `torpor sign`"
+    )]
+    Threshold {
+        /// The bundle.
+        path: PathBuf,
+        /// What it was to run as.
+        function: FunctionName,
+        /// How many publishers are needed.
+        threshold: usize,
+        /// Of whom, for people.
+        publishers: String,
+        /// How many of them have signed so that it counts.
+        counted: usize,
+        /// What each of them did, for people.
+        each: String,
+    },
     /// The publisher may not provide this function.
     #[error(
         "`{path}` is signed by `{publisher}`, whom the trust policy allows only {functions}, not `{function}`; add a pattern to \
@@ -133,6 +188,10 @@ impl Error {
             | Error::Unsigned { .. }
             | Error::Untrusted { .. }
             | Error::Revoked { .. }
+            | Error::Expired { .. }
+            | Error::NotYetValid { .. }
+            | Error::RevokedContent { .. }
+            | Error::Threshold { .. }
             | Error::NotAllowed { .. }
             | Error::FalseSignature { .. }
             | Error::Blob { .. } => true,

@@ -52,9 +52,8 @@ impl Layout {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let archive = Archive::open(path)?;
         let index: Index = decode(&archive, "`index.json`", &archive.index)?;
-        let Some((manifest, version, referrers)) = index.parts() else {
-            return Err(archive.damaged("`index.json` is not that of a function"));
-        };
+        let parts = index.parts().map_err(|how| archive.damaged(format!("`index.json` {how}")))?;
+        let (manifest, version, referrers) = parts;
         if referrers.len() > MAX_SIGNATURES {
             return Err(archive.damaged(format!("it has more than {MAX_SIGNATURES} signatures")));
         }
@@ -80,11 +79,17 @@ impl Layout {
         let models: Option<BTreeMap<ModelName, Piece>> =
             models.iter().map(|layer| Some((layer.model()?, layer.piece()))).collect();
         let models = models.unwrap_or_default();
-        let alike = models.keys().eq(config.models.keys()) && self.version == config.version;
-        if !alike || manifest != Manifest::function(&config, config_piece, module, &models) {
-            return Err(archive.damaged("its index, manifest and config do not fit each other"));
+        if self.version != config.version {
+            return Err(archive.damaged("its tag in `index.json` is not its version"));
+        }
+        if !models.keys().eq(config.models.keys()) || manifest.layers.len() != 1 + models.len() {
+            return Err(archive.damaged("its manifest has other layers than its config has models"));
+        }
+        if manifest != Manifest::function(&config, config_piece, module, &models) {
+            return Err(archive.damaged("its manifest and config do not fit each other"));
         }
         let contents = Contents { config, config_piece, module, models };
+        contents.pieces().try_for_each(|piece| archive.has(piece))?;
         if !archive.digests().eq(self.reached(&contents)) {
             return Err(archive.damaged("it has a blob that does not belong to it"));
         }
@@ -119,8 +124,10 @@ impl Attached {
         let piece = layer.piece();
         let envelope: Envelope = decode(archive, "a signature", &archive.read(piece)?)?;
         // A key's id is shown to people, so it must look like one.
-        let is_id = Digest::from_hex(envelope.keyid()).is_some();
-        if !is_id || manifest != Manifest::signature(subject, piece, envelope.keyid()) {
+        if Digest::from_hex(envelope.keyid()).is_none() {
+            return Err(archive.damaged("the key id of a signature is no SHA-256 in hexadecimal"));
+        }
+        if manifest != Manifest::signature(subject, piece, envelope.keyid()) {
             return Err(archive.damaged("the manifest of a signature does not fit it"));
         }
         Ok(Attached { referrer, piece, envelope })

@@ -15,6 +15,7 @@ mod config;
 mod digest;
 mod dsse;
 mod error;
+mod judge;
 mod key;
 mod layout;
 mod oci;
@@ -28,6 +29,8 @@ mod text;
 mod verify;
 
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
 mod forged;
 
 pub use blob::{Blob, Stamp};
@@ -36,8 +39,10 @@ pub use digest::{Digest, InvalidDigest};
 pub use error::Error;
 pub use key::{KeyFiles, PrivateKey, keygen};
 pub use pack::{Overrides, Packed, pack};
-pub use policy::{Publisher, TrustPolicy};
-pub use report::{Layer, ModelLayer, Report, SignatureReport, TensorReport, inspect, verify_file};
+pub use policy::{Key, Pattern, Revocation, Rule, TrustPolicy};
+pub use report::{
+    Layer, ModelLayer, Report, RuleReport, SignatureReport, TensorReport, inspect, inspect_by, verify_file,
+};
 pub use sign::{Signed, sign};
 pub use store::Store;
 pub use verify::{Bundle, Model, Verified, accept_unsigned, verify};

@@ -95,16 +95,33 @@ impl Index {
         Index { manifests, media_type: INDEX.to_owned(), schema_version: 2 }
     }
 
-    /// The parts that [`Index::new`] was given, if this is what it made of them.
-    pub(crate) fn parts(&self) -> Option<(Piece, &str, Vec<Piece>)> {
-        let (function, signatures) = self.manifests.split_first()?;
-        let version = function.annotations.get(TAG)?;
+    /// The parts that [`Index::new`] was given, if this is what it made of them; else how it is not.
+    pub(crate) fn parts(&self) -> Result<(Piece, &str, Vec<Piece>), &'static str> {
+        if self.manifests.iter().any(|descriptor| descriptor.media_type == INDEX) {
+            return Err("leads to another index");
+        }
+        let Some((function, signatures)) = self.manifests.split_first() else {
+            return Err("is empty");
+        };
+        if signatures.iter().any(|descriptor| descriptor.artifact_type.as_deref() == Some(FUNCTION)) {
+            return Err("does not name one function, and that first");
+        }
         let signatures: Vec<Piece> = signatures.iter().map(Descriptor::piece).collect();
-        (Index::new(function.piece(), version, signatures.clone()) == *self).then_some((
-            function.piece(),
-            version,
-            signatures,
-        ))
+        if signatures.iter().any(|signature| signature.digest == function.digest) {
+            return Err("leads back to the function's manifest");
+        }
+        if signatures.windows(2).any(|pair| pair[0].digest == pair[1].digest) {
+            return Err("names a signature twice");
+        }
+        if !signatures.is_sorted_by_key(|signature| signature.digest) {
+            return Err("names signatures that are not in order");
+        }
+        match function.annotations.get(TAG) {
+            Some(version) if Index::new(function.piece(), version, signatures.clone()) == *self => {
+                Ok((function.piece(), version, signatures))
+            }
+            _ => Err("is not that of a function"),
+        }
     }
 }
 

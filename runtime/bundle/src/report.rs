@@ -1,10 +1,12 @@
 //! What people and scripts are told about a bundle: `torpor inspect` and `torpor verify`. Needs no store and changes nothing.
 
 use crate::{
-    Digest, Error, TrustPolicy,
+    Digest, Error, Rule, TrustPolicy,
     config::sign,
     digest::Piece,
+    judge,
     layout::{Attached, Contents, Layout},
+    policy::shown,
     verify,
 };
 use serde::Serialize;
@@ -35,11 +37,25 @@ pub struct Report {
     pub module: Layer,
     /// Its models, in the order of their names.
     pub models: Vec<ModelLayer>,
-    /// Who made it loadable; `None` where no policy was asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub publisher: Option<String>,
-    /// Everyone who signed it.
+    /// Whose signatures make it loadable, by name; empty where no policy was asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub publishers: Vec<String>,
+    /// The policy's rules about the function that it is to run as, all of which are met; empty where none was named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleReport>,
+    /// Every signature in it.
     pub signatures: Vec<SignatureReport>,
+}
+
+/// A rule of the policy that is met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RuleReport {
+    /// The functions that it is about, as patterns.
+    pub functions: Vec<String>,
+    /// How many publishers it asks for.
+    pub threshold: usize,
+    /// Of whom.
+    pub publishers: Vec<String>,
 }
 
 /// One input or output.
@@ -82,12 +98,18 @@ pub struct SignatureReport {
     pub keyid: String,
     /// Whether the envelope holds a statement about this very bundle. Only a key can tell whether its signature is genuine.
     pub intact: bool,
-    /// Why it is not intact.
+    /// Why it is not intact, or why it does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// Whose key the policy says this is, and whose signature was found genuine; `None` where no policy was asked.
+    /// Whose key the policy says this is, the signature being genuine; `None` where it does not know the key, or was not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub publisher: Option<String>,
+    /// Whether the signature counts; `None` where no policy was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counts: Option<bool>,
+    /// When it no longer counts, in RFC 3339; `None` where the policy says nothing of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
 }
 
 /// Reads the bundle at `path` without judging who made it.
@@ -100,20 +122,68 @@ pub fn inspect(path: &Path) -> Result<Report, Error> {
     report(&layout, &contents)
 }
 
+/// Reads the bundle at `path` without judging it as a whole, and says of each signature what `policy` makes of it.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_by(path: &Path, policy: &TrustPolicy) -> Result<Report, Error> {
+    let layout = Layout::open(path)?;
+    let contents = layout.contents()?;
+    let mut report = report(&layout, &contents)?;
+    for (attached, signature) in layout.signatures.iter().zip(&mut report.signatures) {
+        if let Err(Error::FalseSignature { why, .. }) = signature.judge(&layout, attached, policy, None) {
+            *signature =
+                SignatureReport { intact: false, problem: Some(why), counts: Some(false), ..signature.clone() };
+        }
+    }
+    Ok(report)
+}
+
 /// Checks that `policy` trusts the bundle at `path`: to run as `function`, or to run at all.
 ///
 /// # Errors
 /// As [`verify`](crate::verify).
 pub fn verify_file(path: &Path, policy: &TrustPolicy, function: Option<&FunctionName>) -> Result<Report, Error> {
     let layout = Layout::open(path)?;
-    let (contents, publisher) = verify::trusted(&layout, policy, function)?;
+    let (contents, publishers) = verify::trusted(&layout, policy, function)?;
     let mut report = report(&layout, &contents)?;
-    report.publisher = Some(publisher);
-    for signature in &mut report.signatures {
-        // The policy has refused the bundle already if one of these was not genuine.
-        signature.publisher = policy.publisher(&signature.keyid).map(|publisher| publisher.name.clone());
+    report.publishers = publishers;
+    report.rules = function.map_or_else(Vec::new, |function| policy.rules_for(function).map(rule).collect());
+    for (attached, signature) in layout.signatures.iter().zip(&mut report.signatures) {
+        signature.judge(&layout, attached, policy, function)?;
     }
     Ok(report)
+}
+
+fn rule(rule: &Rule) -> RuleReport {
+    RuleReport {
+        functions: rule.functions.iter().map(ToString::to_string).collect(),
+        threshold: rule.threshold,
+        publishers: rule.publishers.iter().cloned().collect(),
+    }
+}
+
+impl SignatureReport {
+    /// Adds what the policy makes of this signature.
+    fn judge(
+        &mut self,
+        layout: &Layout,
+        attached: &Attached,
+        policy: &TrustPolicy,
+        function: Option<&FunctionName>,
+    ) -> Result<(), Error> {
+        self.counts = Some(false);
+        let Some(key) = policy.key(&self.keyid) else {
+            self.problem.get_or_insert_with(|| "signed with a key that the trust policy does not know".to_owned());
+            return Ok(());
+        };
+        let signer = judge::signer(policy, layout, attached, key, function)?;
+        self.publisher = Some(key.publisher.clone());
+        self.expires = key.expires.map(shown);
+        self.problem = self.problem.take().or_else(|| signer.problem());
+        self.counts = Some(self.problem.is_none());
+        Ok(())
+    }
 }
 
 fn report(layout: &Layout, contents: &Contents) -> Result<Report, Error> {
@@ -140,7 +210,8 @@ fn report(layout: &Layout, contents: &Contents) -> Result<Report, Error> {
                 ModelLayer { name: name.to_string(), format, digest, size }
             })
             .collect(),
-        publisher: None,
+        publishers: Vec::new(),
+        rules: Vec::new(),
         signatures: layout.signatures.iter().map(|attached| signature(layout, contents, attached)).collect(),
     })
 }
@@ -159,5 +230,12 @@ fn signature(layout: &Layout, contents: &Contents, attached: &Attached) -> Signa
         statement.names(&contents.config)
     });
     let problem = statement.err();
-    SignatureReport { keyid: attached.envelope.keyid().to_owned(), intact: problem.is_none(), problem, publisher: None }
+    SignatureReport {
+        keyid: attached.envelope.keyid().to_owned(),
+        intact: problem.is_none(),
+        problem,
+        publisher: None,
+        counts: None,
+        expires: None,
+    }
 }

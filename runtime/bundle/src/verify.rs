@@ -4,7 +4,7 @@
 //! wrote parsed, and only what the signed manifest names gets into the store, hashed on the way.
 
 use crate::{
-    Blob, Config, Digest, Error, Store, TrustPolicy,
+    Blob, Config, Digest, Error, Store, TrustPolicy, judge,
     layout::{Contents, Layout},
 };
 use std::{collections::BTreeMap, ops::Deref, path::Path};
@@ -27,8 +27,8 @@ impl<T> Deref for Verified<T> {
 pub struct Bundle {
     /// The digest of its manifest, which identifies all of it.
     pub manifest_digest: Digest,
-    /// Who signed it; `None` where the operator accepted it unsigned.
-    pub publisher: Option<String>,
+    /// Whose signatures made it runnable, by name; empty where the operator accepted it unsigned.
+    pub publishers: Vec<String>,
     /// What it says of itself.
     pub config: Config,
     /// The Wasm module.
@@ -57,8 +57,8 @@ pub fn verify(
     store: &Store,
 ) -> Result<Verified<Bundle>, Error> {
     let layout = Layout::open(path)?;
-    let (contents, publisher) = trusted(&layout, policy, Some(function))?;
-    ingest(&layout, contents, Some(publisher), store)
+    let (contents, publishers) = trusted(&layout, policy, Some(function))?;
+    ingest(&layout, contents, publishers, store)
 }
 
 /// Puts the parts of the bundle at `path` into `store` whoever made it. Its digests are checked, its signatures are not.
@@ -68,29 +68,34 @@ pub fn verify(
 pub fn accept_unsigned(path: &Path, store: &Store) -> Result<Verified<Bundle>, Error> {
     let layout = Layout::open(path)?;
     let contents = layout.contents()?;
-    ingest(&layout, contents, None, store)
+    ingest(&layout, contents, Vec::new(), store)
 }
 
-/// What is in the bundle, and whose signature made it readable.
+/// What is in the bundle, and whose signatures made it readable.
 pub(crate) fn trusted(
     layout: &Layout,
     policy: &TrustPolicy,
     function: Option<&FunctionName>,
-) -> Result<(Contents, String), Error> {
-    let (publisher, statement) = policy.judge(layout, function)?;
+) -> Result<(Contents, Vec<String>), Error> {
+    let signers = judge::judge(policy, layout, function)?;
     let contents = layout.contents()?;
-    statement.names(&contents.config).map_err(|why| Error::FalseSignature {
-        path: layout.archive.path().to_owned(),
-        publisher: publisher.name.clone(),
-        why,
-    })?;
-    Ok((contents, publisher.name.clone()))
+    for signer in &signers {
+        signer.statement.names(&contents.config).map_err(|why| Error::FalseSignature {
+            path: layout.archive.path().to_owned(),
+            publisher: signer.key.publisher.clone(),
+            why,
+        })?;
+    }
+    for piece in contents.pieces() {
+        judge::unrevoked(policy, layout, piece.digest)?;
+    }
+    Ok((contents, judge::publishers(&signers).into_iter().map(str::to_owned).collect()))
 }
 
 fn ingest(
     layout: &Layout,
     contents: Contents,
-    publisher: Option<String>,
+    publishers: Vec<String>,
     store: &Store,
 ) -> Result<Verified<Bundle>, Error> {
     let Contents { config, config_piece, module, models } = contents;
@@ -101,5 +106,5 @@ fn ingest(
         Ok((name, Model { format, blob: store.ingest(&layout.archive, piece)? }))
     };
     let models = models.into_iter().map(model).collect::<Result<_, Error>>()?;
-    Ok(Verified(Bundle { manifest_digest: layout.manifest.digest, publisher, config, module, models }))
+    Ok(Verified(Bundle { manifest_digest: layout.manifest.digest, publishers, config, module, models }))
 }

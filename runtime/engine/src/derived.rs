@@ -164,6 +164,73 @@ mod tests {
         assert_eq!(store(folder.path()).authentic("a"), None, "a host with another key did not make it");
     }
 
+    /// Every byte and every length of the file and of its hash. Each look is that of a new process, which remembers none before.
+    #[test]
+    fn no_changed_or_cut_file_is_authentic() {
+        let folder = tempfile::tempdir().unwrap();
+        make(&store(folder.path()), "a", b"compiled code");
+        let file = store(folder.path()).authentic("a").unwrap();
+        for path in [tag_path(&file), file] {
+            let good = fs::read(&path).unwrap();
+            let flipped = (0..good.len()).map(|at| {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << (at % 8);
+                bad
+            });
+            let cut = (0..good.len()).map(|length| good[..length].to_vec());
+            for bad in flipped.chain(cut).chain([[&good[..], &[0]].concat()]) {
+                fs::write(&path, &bad).unwrap();
+                assert_eq!(store(folder.path()).authentic("a"), None, "{bad:?} in `{}`", path.display());
+            }
+            fs::remove_file(&path).unwrap();
+            assert_eq!(store(folder.path()).authentic("a"), None, "without `{}`", path.display());
+            fs::write(&path, &good).unwrap();
+            assert!(store(folder.path()).authentic("a").is_some());
+        }
+    }
+
+    #[test]
+    fn two_files_cannot_change_places() {
+        let folder = tempfile::tempdir().unwrap();
+        make(&store(folder.path()), "a", b"the code of a");
+        make(&store(folder.path()), "b", b"the code of b");
+        let path = |name| store(folder.path()).authentic(name).unwrap();
+        let (a, b) = (path("a"), path("b"));
+        for (a, b) in [(tag_path(&a), tag_path(&b)), (a, b)] {
+            let away = folder.path().join("away");
+            fs::rename(&a, &away).and_then(|()| fs::rename(&b, &a)).and_then(|()| fs::rename(&away, &b)).unwrap();
+            assert_eq!((store(folder.path()).authentic("a"), store(folder.path()).authentic("b")), (None, None));
+        }
+    }
+
+    #[test]
+    fn what_was_made_with_another_key_is_not_authentic() {
+        let folder = tempfile::tempdir().unwrap();
+        make(&store(folder.path()), "a", b"code");
+        let key = folder.path().join("keys/host.key");
+        let good = fs::read(&key).unwrap();
+        let mut other = good.clone();
+        other[31] ^= 1;
+        fs::write(&key, &other).unwrap();
+        assert_eq!(store(folder.path()).authentic("a"), None);
+        fs::write(&key, &good).unwrap();
+        assert!(store(folder.path()).authentic("a").is_some());
+        // One that is gone or of another length is made anew, and is another.
+        for bad in [None, Some(&good[..31]), Some(&[good[0]; 33][..])] {
+            fs::remove_file(&key).unwrap();
+            if let Some(bad) = bad {
+                fs::write(&key, bad).unwrap();
+            }
+            assert_eq!(store(folder.path()).authentic("a"), None);
+            assert_eq!(fs::read(&key).unwrap().len(), good.len());
+        }
+        #[cfg(unix)]
+        {
+            let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&key).unwrap().permissions());
+            assert_eq!(mode & 0o077, 0, "others may read the key");
+        }
+    }
+
     #[test]
     fn a_failed_attempt_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();

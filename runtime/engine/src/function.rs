@@ -43,7 +43,7 @@ pub(crate) struct Inner {
     recipe: Arc<Recipe>,
     version: String,
     digest: String,
-    publisher: Option<String>,
+    publishers: Vec<String>,
     gate: Mutex<Gate>,
     /// Told whenever `retire` may have to look again.
     changed: Notify,
@@ -115,7 +115,7 @@ impl Function {
             recipe: Arc::new(recipe),
             version: bundle.config.version.clone(),
             digest: bundle.manifest_digest.to_string(),
-            publisher: bundle.publisher.clone(),
+            publishers: bundle.publishers.clone(),
             gate: Mutex::new(gate),
             changed: Notify::new(),
         };
@@ -172,7 +172,7 @@ impl Function {
             state: gate.life.state(),
             version: Some(inner.version.clone()),
             digest: Some(inner.digest.clone()),
-            publisher: inner.publisher.clone(),
+            publishers: inner.publishers.clone(),
             models: models.collect(),
             sessions: warm.map_or(0, |_| inner.recipe.models().len()),
             memory: warm.and_then(|warm| warm.memory),

@@ -19,8 +19,8 @@ pub struct FunctionStatus {
     pub version: Option<String>,
     /// Digest of its bundle's manifest; `None` for a function that was not deployed.
     pub digest: Option<String>,
-    /// Who signed its bundle; `None` where the host takes unsigned ones.
-    pub publisher: Option<String>,
+    /// Whose signatures made its bundle runnable; empty where the host takes unsigned ones.
+    pub publishers: Vec<String>,
     /// The models that it may use.
     pub models: Vec<ModelStatus>,
     /// Open native sessions.
@@ -73,7 +73,7 @@ impl FunctionStatus {
             trigger: TriggerStatus::new(manifest),
             version: None,
             digest: None,
-            publisher: None,
+            publishers: Vec::new(),
             models: Vec::new(),
             sessions: 0,
             memory: None,

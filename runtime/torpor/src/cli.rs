@@ -1,7 +1,7 @@
 //! The commands and their flags. The environment is read here and nowhere else.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::SystemTime};
 use torpor_manifest::{FunctionName, ModelName};
 
 /// Torpor: a serverless WebAssembly inference runtime.
@@ -162,10 +162,19 @@ fn model(text: &str) -> Result<(ModelName, PathBuf), String> {
     Ok((name, file.into()))
 }
 
+fn moment(text: &str) -> Result<SystemTime, String> {
+    let whole = if text.contains(['T', ' ']) { text.to_owned() } else { format!("{text}T00:00:00Z") };
+    humantime::parse_rfc3339_weak(&whole)
+        .map_err(|error| format!("{error}; write a date, or a date and time in UTC, such as `2030-01-31T12:00:00Z`"))
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
     /// The bundle.
     pub(crate) bundle: PathBuf,
+    /// A trust policy, to name who signed, and to say which signatures count.
+    #[arg(long, value_name = "FILE", env = "TORPOR_TRUST")]
+    pub(crate) trust: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -190,7 +199,10 @@ pub(crate) struct Verify {
     /// The trust policy.
     #[arg(long, value_name = "FILE", env = "TORPOR_TRUST")]
     pub(crate) trust: PathBuf,
-    /// The function that it is to be deployed as; without it, any that its publisher may provide.
+    /// The function that it is to be deployed as; without it, no pattern or rule of the policy is looked at.
     #[arg(long, value_name = "NAME")]
     pub(crate) function: Option<FunctionName>,
+    /// Judge as of this time instead of now, such as `2030-01-31` or `2030-01-31T12:00:00Z`.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) at: Option<SystemTime>,
 }

@@ -106,8 +106,8 @@ fn deploy(engine: &Engine, store: &Store, trust: Option<&TrustPolicy>, manifest:
         None => torpor_bundle::accept_unsigned(&manifest.bundle, store)?,
     };
     let function = engine.deploy(manifest.clone(), &bundle)?;
-    let publisher = bundle.publisher.as_deref().unwrap_or("nobody");
-    tracing::info!(function = %manifest.name, version = bundle.config.version, publisher, digest = %bundle.manifest_digest, "deployed");
+    let publishers = bundle.publishers.join(", ");
+    tracing::info!(function = %manifest.name, version = bundle.config.version, publishers, digest = %bundle.manifest_digest, "deployed");
     Ok(function)
 }
 

@@ -84,7 +84,11 @@ impl Fixture {
         let table = |(name, functions, more): &(&str, &str, &str)| {
             format!("[[publisher]]\nname = \"{name}\"\nkey = \"{name}.pub.pem\"\nfunctions = [{functions}]\n{more}\n")
         };
-        let text: String = publishers.iter().map(table).collect();
+        self.trust(&publishers.iter().map(table).collect::<String>())
+    }
+
+    /// A policy from its text.
+    pub(crate) fn trust(&self, text: &str) -> TrustPolicy {
         self.write("trust.toml", text.as_bytes());
         TrustPolicy::read(&self.path("trust.toml")).unwrap()
     }

@@ -68,7 +68,7 @@ fn we_read_keys_of_openssl() {
     fixture.pack();
     fixture.sign("acme");
     let verified = fixture.verify(&fixture.policy(&[("acme", "\"*\"", "")])).unwrap();
-    assert_eq!(verified.publisher.as_deref(), Some("acme"));
+    assert_eq!(verified.publishers, ["acme"]);
     // A key of another kind is refused by name.
     openssl(&["genpkey", "-algorithm", "x25519", "-out", "other.key.pem"], &fixture);
     assert!(matches!(PrivateKey::read(&fixture.path("other.key.pem")), Err(Error::Key { .. })));

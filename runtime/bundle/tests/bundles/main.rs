@@ -3,6 +3,7 @@
 mod fixture;
 mod keys; // Pairs of keys, and openssl's opinion of them.
 mod packing; // What goes in, and that the same goes out.
+mod policies; // Rules, dates and revocations.
 mod storing; // The content store: damage, repair, the check before use.
 mod tampering; // Every byte, every length, garbage.
 mod trusting; // Which signatures count for whom.

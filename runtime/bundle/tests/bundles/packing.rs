@@ -41,7 +41,7 @@ fn what_was_packed_comes_out() {
     let fixture = Fixture::new();
     fixture.pack();
     let bundle = accept_unsigned(&fixture.bundle(), &fixture.store()).unwrap();
-    assert_eq!(bundle.publisher, None);
+    assert!(bundle.publishers.is_empty());
     assert_eq!((bundle.config.name.as_str(), bundle.config.version.as_str()), ("echo", "1.2.3"));
     assert_eq!(bundle.config.signature.as_ref().unwrap().outputs[0].name, "scores");
     assert_eq!(fs::read(&bundle.module.path).unwrap(), MODULE);

@@ -19,7 +19,11 @@ pub(crate) fn pack(arguments: Pack, output: &Output) -> Result<(), Failure> {
 }
 
 pub(crate) fn inspect(arguments: &Inspect, output: &Output) -> Result<(), Failure> {
-    output.result(&torpor_bundle::inspect(&arguments.bundle)?, render);
+    let report = match &arguments.trust {
+        Some(trust) => torpor_bundle::inspect_by(&arguments.bundle, &TrustPolicy::read(trust)?)?,
+        None => torpor_bundle::inspect(&arguments.bundle)?,
+    };
+    output.result(&report, render);
     Ok(())
 }
 
@@ -45,11 +49,24 @@ pub(crate) fn sign(arguments: &Sign, output: &Output) -> Result<(), Failure> {
 }
 
 pub(crate) fn verify(arguments: &Verify, output: &Output) -> Result<(), Failure> {
-    let policy = TrustPolicy::read(&arguments.trust)?;
+    let mut policy = TrustPolicy::read(&arguments.trust)?;
+    if let Some(moment) = arguments.at {
+        policy = policy.at(moment);
+    }
     let report = torpor_bundle::verify_file(&arguments.bundle, &policy, arguments.function.as_ref())?;
     output.result(&report, |report| {
-        let publisher = report.publisher.as_deref().unwrap_or("nobody");
-        format!("{} {} is whole and signed by `{publisher}`\n{}", report.name, report.version, report.digest)
+        let publishers = names(&report.publishers);
+        let mut text =
+            format!("{} {} is whole and signed by {publishers}\n{}\n", report.name, report.version, report.digest);
+        for rule in &report.rules {
+            let (threshold, publishers) = (rule.threshold, names(&rule.publishers));
+            let _ = writeln!(text, "the rule for {} is met: {threshold} of {publishers}", names(&rule.functions));
+        }
+        if arguments.function.is_none() && !policy.rules().is_empty() {
+            text.push_str("the policy's rules were not looked at; name the function with `--function`\n");
+        }
+        signatures(&mut text, report);
+        text
     });
     Ok(())
 }
@@ -81,12 +98,33 @@ fn render(report: &Report) -> String {
         0 => writeln!(text, "\nnot signed"),
         _ => writeln!(text),
     };
-    for signature in &report.signatures {
-        let state =
-            signature.problem.as_deref().unwrap_or("about this bundle; `torpor verify` tells whether it is genuine");
-        let _ = writeln!(text, "signature with key {}: {state}", signature.keyid);
-    }
+    signatures(&mut text, report);
     text
+}
+
+/// A line for each signature: whose it is, and what it is worth. Writing to a string cannot fail.
+fn signatures(text: &mut String, report: &Report) {
+    for signature in &report.signatures {
+        let keyid = &signature.keyid;
+        let _ = match &signature.publisher {
+            Some(publisher) => write!(text, "signature of `{publisher}` with key {keyid}: "),
+            None => write!(text, "signature with key {keyid}: "),
+        };
+        let _ = match (&signature.problem, signature.counts, &signature.expires) {
+            (Some(problem), None, _) => writeln!(text, "{problem}"),
+            (Some(problem), Some(_), _) => writeln!(text, "does not count: {problem}"),
+            (None, None, _) => {
+                writeln!(text, "about this bundle; `--trust` tells whose it is and whether it is genuine")
+            }
+            (None, Some(_), None) => writeln!(text, "counts"),
+            (None, Some(_), Some(expires)) => writeln!(text, "counts until {expires}"),
+        };
+    }
+}
+
+/// Names for people.
+fn names(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn shape(tensor: &TensorReport) -> String {

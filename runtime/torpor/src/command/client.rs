@@ -12,6 +12,7 @@ use ureq::{Agent, Body, http::Response};
 pub(super) struct Function {
     pub(super) name: String,
     pub(super) state: String,
+    pub(super) publishers: Vec<String>,
     pub(super) trigger: Trigger,
     pub(super) sessions: usize,
     pub(super) memory: Option<u64>,

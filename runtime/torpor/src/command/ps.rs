@@ -21,8 +21,19 @@ pub(crate) fn run(arguments: &Ps, output: &Output) -> Result<(), Failure> {
 }
 
 fn render(functions: &[Function]) -> String {
-    let head =
-        ["FUNCTION", "STATE", "SESSIONS", "MEMORY", "ACTIVE", "QUEUED", "CALLS", "LAST CALL", "WAKES", "LAST WAKE"];
+    let head = [
+        "FUNCTION",
+        "STATE",
+        "SESSIONS",
+        "MEMORY",
+        "ACTIVE",
+        "QUEUED",
+        "CALLS",
+        "LAST CALL",
+        "WAKES",
+        "LAST WAKE",
+        "SIGNED BY",
+    ];
     let mut text = table(head, functions.iter().map(row));
     for function in functions {
         if let Some(cause) = &function.cause {
@@ -32,7 +43,7 @@ fn render(functions: &[Function]) -> String {
     text
 }
 
-fn row(function: &Function) -> [String; 10] {
+fn row(function: &Function) -> [String; 11] {
     let none = || "-".to_owned();
     [
         function.name.clone(),
@@ -45,6 +56,7 @@ fn row(function: &Function) -> [String; 10] {
         function.last_call.map_or_else(none, ago),
         function.wakes.to_string(),
         function.last_wake.as_ref().map_or_else(none, |wake| format!("{:.1} ms", wake.total_ms)),
+        if function.publishers.is_empty() { none() } else { function.publishers.join(", ") },
     ]
 }
 
