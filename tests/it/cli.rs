@@ -287,6 +287,28 @@ fn check_takes_variables_from_the_environment() {
 }
 
 #[test]
+fn what_a_module_gets_from_the_environment_shows_nowhere() {
+    let host = TestHost::builder()
+        .variable("TOKEN", "hunter2")
+        .variable("DEADLINE", "9s")
+        .flag("--log=trace")
+        .function("add", |manifest| {
+            let manifest = manifest.set("limits.deadline", "${DEADLINE}").set("scale.idle-timeout", forever());
+            manifest.set("allow.env.TOKEN", "Bearer ${TOKEN}")
+        })
+        .start();
+    let row = |name: &str| json!({ "name": name, "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4] });
+    host.infer("add", &json!({ "inputs": [row("x"), row("y")] })).status(200);
+    let ps = run([&"ps", &"--json", &"--admin", &host.admin.to_string()]).ok();
+    let metrics = host.admin("/metrics").status(200);
+    let log = host.stage().log();
+    assert!(log.contains("TRACE") && log.contains("add"), "{log}");
+    for shown in [ps.stdout.as_bytes(), &metrics.body, log.as_bytes()] {
+        assert!(!shown.windows(7).any(|window| window == b"hunter2"), "{}", String::from_utf8_lossy(shown));
+    }
+}
+
+#[test]
 fn schema_prints_the_schema_of_the_documentation() {
     let file = fs::read_to_string(root().join("docs/manifest.schema.json")).expect("it is there");
     assert_eq!(run([&"schema"]).ok().stdout, file);

@@ -1,7 +1,7 @@
 //! `${NAME}` in a manifest's texts. Whoever calls `parse` says what a variable holds, since this crate reads no environment.
 
 use crate::suggest::shown;
-use std::{borrow::Cow, ffi::OsString};
+use std::{borrow::Cow, collections::BTreeSet, ffi::OsString};
 
 /// What the environment variable of a name holds; `None` if it is not set.
 pub type Lookup<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
@@ -28,6 +28,7 @@ pub(crate) fn expand<'a>(text: &'a str, lookup: &Lookup<'_>) -> Result<Cow<'a, s
         return Ok(Cow::Borrowed(text));
     }
     let (mut expanded, mut faults) = (String::with_capacity(text.len()), Vec::new());
+    let mut told = BTreeSet::new();
     let mut rest = text;
     while let Some(dollar) = rest.find('$') {
         expanded.push_str(&rest[..dollar]);
@@ -40,8 +41,7 @@ pub(crate) fn expand<'a>(text: &'a str, lookup: &Lookup<'_>) -> Result<Cow<'a, s
             match value(&here[..end], lookup) {
                 Ok(value) => expanded.push_str(&value),
                 // The same mistake twice in one value is one thing to correct.
-                Err(fault) if faults.contains(&fault) => {}
-                Err(fault) => faults.push(fault),
+                Err(fault) => faults.extend(told.insert(fault.written).then_some(fault)),
             }
             rest = &here[end..];
         } else {

@@ -46,7 +46,7 @@ struct Schema {
     #[serde(rename = "enum", skip_serializing_if = "Option::is_none")]
     words: Option<&'static [&'static str]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pattern: Option<&'static str>,
+    pattern: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     minimum: Option<i128>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,7 +98,7 @@ fn table(table: &Table) -> Schema {
             ..object
         },
         Keys::Free { names, values } => Schema {
-            property_names: Some(Box::new(Schema { pattern: Some(names.pattern), ..Schema::default() })),
+            property_names: Some(Box::new(Schema { pattern: Some(names.pattern.to_owned()), ..Schema::default() })),
             additional_properties: Some(Additional::Each(Box::new(kind(values)))),
             ..object
         },
@@ -132,33 +132,36 @@ fn property(key: &Key) -> Schema {
 
 fn kind(kind: &Kind) -> Schema {
     match kind {
-        Kind::Text(Text { noun, pattern }) => variable_or(Schema { title: Some(noun), ..text(pattern) }),
-        Kind::Word(words) => variable_or(Schema { words: Some(words), ..Schema::default() }),
+        Kind::Text(Text { noun, pattern }) => Schema { title: Some(noun), ..text(pattern) },
+        // The words stand alone, so that editors offer them.
+        Kind::Word(words) => Schema {
+            any_of: vec![
+                Schema { words: Some(words), ..Schema::default() },
+                Schema { kind: Some("string"), pattern: Some(environment::PATTERN.to_owned()), ..Schema::default() },
+            ],
+            ..Schema::default()
+        },
         Kind::Integer(range) => Schema {
             kind: Some("integer"),
             minimum: Some(*range.start()),
             maximum: Some(*range.end()),
             ..Schema::default()
         },
-        Kind::Duration(_) => variable_or(text(DURATION)),
-        Kind::Size(_) => variable_or(text(SIZE)),
-        Kind::List(items) => Schema {
+        Kind::Duration(_) => Schema { title: Some("duration"), ..text(DURATION) },
+        Kind::Size(_) => Schema { title: Some("size"), ..text(SIZE) },
+        Kind::List { items, empty, repeats } => Schema {
             kind: Some("array"),
             items: Some(Box::new(self::kind(items))),
-            // As `parse` has it: a list of words is not empty, and no text is there twice.
-            min_items: matches!(items, Kind::Word(_)).then_some(1),
-            unique_items: (!matches!(items, Kind::Table(_))).then_some(true),
+            min_items: (!empty).then_some(1),
+            unique_items: (!repeats).then_some(true),
             ..Schema::default()
         },
         Kind::Table(below) => table(below),
     }
 }
 
-fn text(pattern: &'static str) -> Schema {
-    Schema { kind: Some("string"), pattern: Some(pattern), ..Schema::default() }
-}
-
 /// A text that is right as written, or that has a variable in it.
-fn variable_or(written: Schema) -> Schema {
-    Schema { any_of: vec![written, text(environment::PATTERN)], ..Schema::default() }
+fn text(pattern: &str) -> Schema {
+    let pattern = format!("{pattern}|{}", environment::PATTERN);
+    Schema { kind: Some("string"), pattern: Some(pattern), ..Schema::default() }
 }

@@ -41,7 +41,7 @@ fn below(rows: &mut String, path: &str, kind: &Kind) {
             keys.iter().for_each(|key| row(rows, &format!("{path}."), key));
         }
         Kind::Table(Table { keys: Keys::Free { values, .. }, .. }) => below(rows, &format!("{path}.NAME"), values),
-        Kind::List(items) => below(rows, path, items),
+        Kind::List { items, .. } => below(rows, path, items),
         Kind::Text(_) | Kind::Word(_) | Kind::Integer(_) | Kind::Duration(_) | Kind::Size(_) => {}
     }
 }
@@ -54,8 +54,8 @@ fn noun(kind: &Kind) -> &'static str {
         Kind::Integer(_) => "integer",
         Kind::Duration(_) => "duration",
         Kind::Size(_) => "size",
-        Kind::List(Kind::Table(_)) => "array of tables",
-        Kind::List(_) => "array of strings",
+        Kind::List { items: Kind::Table(_), .. } => "array of tables",
+        Kind::List { .. } => "array of strings",
         Kind::Table(Table { keys: Keys::Free { values: Kind::Text(_), .. }, .. }) => "table of strings",
         Kind::Table(_) => "table",
     }

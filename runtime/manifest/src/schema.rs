@@ -69,7 +69,13 @@ pub(crate) enum Kind {
     Duration(RangeInclusive<Duration>),
     /// A text with a number and a unit of bytes.
     Size(RangeInclusive<ByteSize>),
-    List(&'static Kind),
+    List {
+        items: &'static Kind,
+        /// Whether it may be empty.
+        empty: bool,
+        /// Whether an item may be there twice.
+        repeats: bool,
+    },
     Table(&'static Table),
 }
 
@@ -172,9 +178,9 @@ pub(crate) static TRIGGER_HTTP: Table = Table {
         ),
         key(
             "methods",
-            Kind::List(&Kind::Word(Method::WORDS)),
+            Kind::List { items: &Kind::Word(Method::WORDS), empty: false, repeats: false },
             optional("any method", "[\"POST\"]"),
-            "not empty, no repeats",
+            "",
             "the methods that it answers",
         ),
     ]),
@@ -190,9 +196,9 @@ pub(crate) static ALLOW: Table = Table {
     keys: Keys::Fixed(&[
         key(
             "outbound",
-            Kind::List(&Kind::Text(HostPort::TEXT)),
+            Kind::List { items: &Kind::Text(HostPort::TEXT), empty: true, repeats: false },
             optional("`[]`", "[\"api.example.com:443\"]"),
-            "no wildcards, no repeats",
+            "no wildcards",
             "hosts that it may call over HTTP, as `host` or `host:port`",
         ),
         key(
@@ -204,7 +210,7 @@ pub(crate) static ALLOW: Table = Table {
         ),
         key(
             "files",
-            Kind::List(&Kind::Table(&FILES)),
+            Kind::List { items: &Kind::Table(&FILES), empty: true, repeats: true },
             optional("`[]`", "[{ host = \"data/labels\", guest = \"/labels\" }]"),
             "",
             "folders that it may read, never write",
@@ -234,9 +240,20 @@ pub(crate) static FILES: Table = Table {
     ]),
 };
 
-/// All of them, for finding the table that a misplaced key belongs in.
-pub(crate) static TABLES: [&Table; 11] =
-    [&ROOT, &TRIGGER, &TRIGGER_HTTP, &TRIGGER_INFERENCE, &MODELS, &MODEL, &SCALE, &LIMITS, &ALLOW, &ENV, &FILES];
+/// All tables, for finding the one that a misplaced key belongs in.
+pub(crate) fn tables() -> Vec<&'static Table> {
+    let mut tables = vec![&ROOT];
+    let mut looked_at = 0;
+    while let Some(table) = tables.get(looked_at) {
+        let below: Vec<_> = match &table.keys {
+            Keys::Fixed(keys) => keys.iter().filter_map(|key| key.kind.table()).collect(),
+            Keys::Free { values, .. } => values.table().into_iter().collect(),
+        };
+        tables.extend(below);
+        looked_at += 1;
+    }
+    tables
+}
 
 impl Table {
     /// Its keys, if they are fixed.
@@ -258,6 +275,17 @@ impl Table {
     }
 }
 
+impl Kind {
+    /// The table that it is or has for items.
+    fn table(&self) -> Option<&'static Table> {
+        match self {
+            Kind::Table(table) => Some(table),
+            Kind::List { items, .. } => items.table(),
+            Kind::Text(_) | Kind::Word(_) | Kind::Integer(_) | Kind::Duration(_) | Kind::Size(_) => None,
+        }
+    }
+}
+
 impl Key {
     /// All bounds, for readers.
     pub(crate) fn shown_bounds(&self) -> String {
@@ -269,7 +297,11 @@ impl Key {
                 format!("{least} to {most}")
             }
             Kind::Size(range) => format!("{} to {}", range.start(), range.end()),
-            Kind::Text(_) | Kind::List(_) | Kind::Table(_) => self.bounds.to_owned(),
+            Kind::List { empty, repeats, .. } => {
+                let told = [(!self.bounds.is_empty(), self.bounds), (!empty, "not empty"), (!repeats, "no repeats")];
+                told.into_iter().filter(|(holds, _)| *holds).map(|(_, bound)| bound).collect::<Vec<_>>().join(", ")
+            }
+            Kind::Text(_) | Kind::Table(_) => self.bounds.to_owned(),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     duration,
     environment::{Lookup, expand},
     manifest::MODEL,
-    schema::{FILES, Keys, ROOT, TABLES, TRIGGER_INFERENCE, Table},
+    schema::{FILES, Keys, ROOT, TRIGGER_INFERENCE, Table, tables},
     source::Source,
     suggest::{listed, nearest, quoted, shown},
 };
@@ -55,6 +55,10 @@ impl<'a> Report<'a> {
             Ok(expanded) => Some(expanded),
             Err(faults) => {
                 for fault in faults {
+                    // More would not be kept, and each costs a search.
+                    if self.mistakes.len() > MAX_MISTAKES {
+                        break;
+                    }
                     // With escapes of TOML in it the reference may stand otherwise in the file; then all of the text is shown.
                     let span = self.source.find(span, fault.written).unwrap_or_else(|| span.clone());
                     self.mistake(&span, fault.message, fault.label, fault.help);
@@ -360,7 +364,7 @@ impl<'a> Section<'a> {
                 continue;
             }
             let near = nearest(name, self.schema.names());
-            let home = TABLES.iter().find(|table| table.names().any(|known| known == name));
+            let home = tables().into_iter().find(|table| table.names().any(|known| known == name));
             let help = match (home, near) {
                 (Some(home), _) if home.header.is_empty() => {
                     format!("`{name}` belongs at the top of the manifest, above the first `[header]`")

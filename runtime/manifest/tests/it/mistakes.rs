@@ -122,6 +122,13 @@ fn a_flood_of_mistakes_is_cut() {
 }
 
 #[test]
+fn a_flood_in_one_text_is_cut() {
+    let references: String = (0..100_000).map(|number| format!("${{{number}}}")).collect();
+    let diagnostics = parse("flood.toml", &format!("bundle = \"{references}\"\n"), &variables::none).unwrap_err();
+    assert_eq!(diagnostics.len(), 1001);
+}
+
+#[test]
 fn scripts_get_the_same_as_json() {
     let text = "nmae = \"a\"\nbundle = \"a.torpor\"\ntrigger.inference = {}\n";
     let diagnostics = parse("a.toml", text, &variables::none).unwrap_err();
