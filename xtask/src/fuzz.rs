@@ -32,7 +32,7 @@ pub(crate) fn fuzz(tree: &Tree, seconds: u32, names: &[String]) -> Result<()> {
         let mut fuzzer = run::tied(programs.join(target));
         fuzzer
             .arg(format!("-max_total_time={seconds}"))
-            .args(["-timeout=10", "-rss_limit_mb=2048", "-verbosity=1"])
+            .args(["-timeout=10", "-rss_limit_mb=2048"])
             .arg(format!("-artifact_prefix={}/", broke.display()))
             .arg(&found)
             .args(seeds.is_dir().then_some(&seeds));
@@ -54,8 +54,10 @@ pub(crate) fn fuzz(tree: &Tree, seconds: u32, names: &[String]) -> Result<()> {
 /// The targets that the package has.
 fn targets(tree: &Tree) -> Result<Vec<String>> {
     let packages = tree.metadata.workspace_packages();
-    let package =
-        packages.iter().find(|package| package.name == PACKAGE).context("there is no package of fuzz targets")?;
+    let package = packages
+        .iter()
+        .find(|package| package.name.as_str() == PACKAGE)
+        .context("there is no package of fuzz targets")?;
     let targets = package.targets.iter().filter(|target| target.is_bin());
     Ok(targets.map(|target| target.name.clone()).collect())
 }
@@ -84,7 +86,7 @@ fn build(tree: &Tree, targets: &[String]) -> Result<PathBuf> {
     cargo.args(["build", "--release", "--package", PACKAGE, "--features", "libfuzzer", "--target", &machine]);
     // With a target named, the flags are not for build scripts and macros, which have no libFuzzer.
     cargo.arg("--target-dir").arg(&output);
-    targets.iter().for_each(|target| drop(cargo.args(["--bin", target])));
+    cargo.args(targets.iter().flat_map(|target| ["--bin", target.as_str()]));
     run::run(&mut cargo)?;
     Ok(output.join(machine).join("release"))
 }

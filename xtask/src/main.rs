@@ -62,6 +62,7 @@ enum Task {
         /// How long each target runs
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         time: u32,
+        /// Names of targets; without any, all of them
         targets: Vec<String>,
     },
     /// Measure
