@@ -31,7 +31,7 @@ fn desk() -> Desk {
 fn without_a_command_it_says_what_there_is() {
     let none: [&str; 0] = [];
     let ran = cli::run(none).refused(2, &["Usage:"]);
-    for command in ["serve", "check", "ps", "invoke", "pack", "inspect", "keygen", "sign", "verify"] {
+    for command in ["serve", "check", "schema", "ps", "invoke", "pack", "inspect", "keygen", "sign", "verify"] {
         assert!(ran.stderr.contains(&format!("\n  {command} ")), "{command} in {}", ran.stderr);
         let help = run([&command, &"--help"]).ok();
         assert!(help.stdout.contains(&format!("Usage: torpor {command}")), "{}", help.stdout);
@@ -293,6 +293,58 @@ fn check_says_what_is_right() {
     let folder = manifests(&[]);
     fs::write(folder.path().join("a.toml"), b"\xff\xfe").expect("it can be written");
     run([&"check", &folder.path()]).refused(2, &["a.toml"]);
+}
+
+#[test]
+fn check_takes_variables_from_the_environment() {
+    let text = format!("{RIGHT}[allow.env]\nTOKEN = \"${{TOKEN}}\"\nLEVEL = \"${{LEVEL:-info}}\"\n");
+    let folder = manifests(&[("a.toml", &text)]);
+    let check = |variables: &[(&str, &str)]| {
+        let mut command = cli::command();
+        cli::finish(command.args(["--json", "check"]).arg(folder.path()).envs(variables.iter().copied()))
+    };
+    let refused = check(&[]).refused(1, &[]).json();
+    assert_eq!(
+        (&refused["mistakes"][0]["line"], &refused["mistakes"][0]["column"]),
+        (&json!(5), &json!(10)),
+        "{refused}"
+    );
+    assert_eq!(refused["mistakes"][0]["message"], "the environment variable `TOKEN` is not set");
+    assert_eq!(refused["mistakes"].as_array().map(Vec::len), Some(1), "{refused}");
+    let ran = check(&[("TOKEN", "hunter2")]).ok();
+    assert!(!format!("{ran:?}").contains("hunter2"), "{ran:?}");
+    // The host refuses to start on the same.
+    run([&"serve", &"--insecure-allow-unsigned", &"--manifests", &folder.path()])
+        .refused(1, &["a.toml:5:10", "`TOKEN`"]);
+}
+
+#[test]
+fn what_a_module_gets_from_the_environment_shows_nowhere() {
+    let host = TestHost::builder()
+        .variable("TOKEN", "hunter2")
+        .variable("DEADLINE", "9s")
+        .flag("--log=trace")
+        .function("add", |manifest| {
+            let manifest = manifest.set("limits.deadline", "${DEADLINE}").set("scale.idle-timeout", forever());
+            manifest.set("allow.env.TOKEN", "Bearer ${TOKEN}")
+        })
+        .start();
+    let row = |name: &str| json!({ "name": name, "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4] });
+    host.infer("add", &json!({ "inputs": [row("x"), row("y")] })).status(200);
+    let ps = run([&"ps", &"--json", &"--admin", &host.admin.to_string()]).ok();
+    let metrics = host.admin("/metrics").status(200);
+    let log = host.stage().log();
+    assert!(log.contains("TRACE") && log.contains("add"), "{log}");
+    for shown in [ps.stdout.as_bytes(), &metrics.body, log.as_bytes()] {
+        assert!(!shown.windows(7).any(|window| window == b"hunter2"), "{}", String::from_utf8_lossy(shown));
+    }
+}
+
+#[test]
+fn schema_prints_the_schema_of_the_documentation() {
+    let file = fs::read_to_string(root().join("docs/manifest.schema.json")).expect("it is there");
+    assert_eq!(run([&"schema"]).ok().stdout, file);
+    assert_eq!(run([&"--json", &"schema"]).ok().stdout, file);
 }
 
 #[test]

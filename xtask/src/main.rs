@@ -9,6 +9,7 @@ mod checks;
 mod console;
 mod edges;
 mod fetch;
+mod fuzz;
 mod guests;
 mod host;
 mod manifests;
@@ -57,6 +58,14 @@ enum Task {
     },
     /// Check which crate may depend on which
     Edges,
+    /// Run the fuzz targets in `tests/fuzz`, or only TARGETS; needs a C++ compiler, and no nightly toolchain
+    Fuzz {
+        /// How long each target runs
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        time: u32,
+        /// Names of targets; without any, all of them
+        targets: Vec<String>,
+    },
     /// Measure
     #[command(subcommand)]
     Bench(Bench),
@@ -94,6 +103,7 @@ fn run(task: Task) -> anyhow::Result<()> {
             if only_static { Ok(()) } else { suite::test(&tree, &[]) }
         }
         Task::Edges => edges::check(&tree),
+        Task::Fuzz { time, targets } => fuzz::fuzz(&tree, time, &targets),
         Task::Bench(Bench::Floor { args }) => suite::floor(&tree, &args),
     }
 }

@@ -14,8 +14,8 @@ mod trigger;
 pub use functions::{Functions, RouteTaken};
 pub use listen::Limits;
 
-/// The parsers that fuzz targets reach, which are nobody else's business.
-#[cfg(fuzzing)]
+/// The parsers that fuzz targets reach, and the test that replays their corpora; they are nobody else's business.
+#[doc(hidden)]
 pub mod fuzzing {
     /// Reads a request for a model that takes and gives nothing; its tensors are read all the same.
     pub fn infer_request(body: &[u8]) {

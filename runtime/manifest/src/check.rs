@@ -1,10 +1,12 @@
 //! From text to a checked [`Manifest`]: reads every table, keeps going after a mistake, and knows the ranges.
 
 use crate::{
-    Allow, ByteSize, Diagnostics, FileGrant, HostPort, HttpTrigger, InferenceTrigger, Limits, Manifest, Method,
-    ModelGrant, ModelName, Scale, Triggers,
-    schema::{ALLOW, ENV, FILES, LIMITS, MODEL, MODELS, SCALE, TRIGGER, TRIGGER_HTTP, TRIGGER_INFERENCE},
-    section::{Report, Section, choice, parsed},
+    Allow, BackendChoice, Diagnostics, EnvValue, FileGrant, HostPort, HttpTrigger, InferenceTrigger, Limits, Manifest,
+    Method, ModelGrant, ModelName, Scale, Triggers,
+    environment::Lookup,
+    manifest::{LIMITS, MODEL, SCALE},
+    schema::{ALLOW, ENV, FILES, MODELS, TRIGGER, TRIGGER_HTTP, TRIGGER_INFERENCE},
+    section::{Report, Section, Texts, choice, parsed},
     source::Source,
     suggest::shown,
 };
@@ -12,7 +14,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
     path::PathBuf,
-    time::Duration,
 };
 use toml::de::{DeTable, DeValue};
 
@@ -22,13 +23,14 @@ pub const MAX_TEXT: usize = 1 << 20;
 /// What the parser calls a key that is there twice. Its first value is kept, so the rest of the file can still be judged.
 const DUPLICATE: &str = "duplicate key";
 
-/// Reads the text of the manifest `file`, which is only a name here.
+/// Reads the text of the manifest `file`, which is only a name here. `variables` says what the environment variables hold that the
+/// text names; it is asked for no others.
 ///
 /// # Errors
 /// Every mistake of the text. One that is no TOML is reported alone, since nothing after it can be trusted.
-pub fn parse(file: &str, text: &str) -> Result<Manifest, Diagnostics> {
+pub fn parse(file: &str, text: &str, variables: &Lookup<'_>) -> Result<Manifest, Diagnostics> {
     let source = Source::new(file, text);
-    let mut report = Report::new(&source);
+    let mut report = Report::new(&source, variables);
     let manifest = document(&mut report, text).and_then(|document| manifest(&mut report, &document));
     report.finish(manifest)
 }
@@ -67,8 +69,8 @@ fn manifest(report: &mut Report<'_>, document: &DeTable<'_>) -> Option<Manifest>
     let bundle = root.required(report, "bundle", bundle);
     let trigger = triggers(report, &root);
     let models = models(report, &root);
-    let scale = root.table(report, "scale", &SCALE).map(|table| scale(report, &table)).unwrap_or_default();
-    let limits = root.table(report, "limits", &LIMITS).map(|table| limits(report, &table)).unwrap_or_default();
+    let scale = root.table(report, "scale", &SCALE).map(|table| Scale::read(report, &table)).unwrap_or_default();
+    let limits = root.table(report, "limits", &LIMITS).map(|table| Limits::read(report, &table)).unwrap_or_default();
     let allow = root.table(report, "allow", &ALLOW).map(|table| allow(report, &table)).unwrap_or_default();
     Some(Manifest { name: name?, bundle: bundle?, trigger, models, scale, limits, allow })
 }
@@ -78,13 +80,13 @@ fn bundle(report: &mut Report<'_>, root: &Section<'_>) -> Option<PathBuf> {
     if let Some((scheme, _)) = text.split_once("://") {
         let message = match scheme {
             "oci" => "pulling bundles from registries is not supported by this version".to_owned(),
-            _ => format!("`bundle` must be a file, but `{}` is a URL", shown(text)),
+            _ => format!("`bundle` must be a file, but `{}` is a URL", shown(&text)),
         };
         let help = "write the path of a file that `torpor pack` wrote, relative to this manifest";
         report.mistake(&span, message, "not a file", help);
         return None;
     }
-    path(report, "bundle", text, &span)
+    path(report, "bundle", &text, &span)
 }
 
 /// A path of this host, as written.
@@ -142,13 +144,12 @@ fn models(report: &mut Report<'_>, root: &Section<'_>) -> BTreeMap<ModelName, Mo
     for (key, value) in table.entries() {
         let name = parsed::<ModelName>(report, key.get_ref(), &key.span());
         let Some(section) = Section::of(report, &MODEL, table.full(key.get_ref()), value) else { continue };
-        let default = ModelGrant::default();
-        let grant = ModelGrant {
-            backend: section.choice(report, "backend").unwrap_or(default.backend),
-            device: section.choice(report, "device").unwrap_or(default.device),
-            threads: section.integer(report, "threads", 1..=256).unwrap_or(default.threads),
-            parallel: section.integer(report, "parallel", 1..=256).unwrap_or(default.parallel),
-        };
+        let grant = ModelGrant::read(report, &section);
+        if grant.backend == BackendChoice::Tract && grant.threads > 1 {
+            let message = format!("`{}` has no effect with the backend `tract`", section.full("threads"));
+            let help = "tract runs a model on one thread: leave `threads` out, and set `parallel` for more runs at the same time";
+            report.mistake(&section.place("threads"), message, "more than one thread", help);
+        }
         if let Some(name) = name {
             models.insert(name, grant);
         }
@@ -156,35 +157,25 @@ fn models(report: &mut Report<'_>, root: &Section<'_>) -> BTreeMap<ModelName, Mo
     models
 }
 
-fn scale(report: &mut Report<'_>, table: &Section<'_>) -> Scale {
-    let default = Scale::default();
-    let idle = Duration::from_millis(10)..=Duration::from_secs(30 * 24 * 3600);
-    Scale {
-        min: table.integer(report, "min", 0..=1).unwrap_or(default.min),
-        max_concurrency: table.integer(report, "max-concurrency", 1..=4096).unwrap_or(default.max_concurrency),
-        idle_timeout: table.duration(report, "idle-timeout", idle).unwrap_or(default.idle_timeout),
-        queue: table.integer(report, "queue", 0..=65536).unwrap_or(default.queue),
-    }
-}
-
-fn limits(report: &mut Report<'_>, table: &Section<'_>) -> Limits {
-    let default = Limits::default();
-    let deadline = Duration::from_millis(1)..=Duration::from_secs(3600);
-    Limits {
-        memory: table.size(report, "memory", ByteSize::mib(1)..=ByteSize::gib(4)).unwrap_or(default.memory),
-        deadline: table.duration(report, "deadline", deadline).unwrap_or(default.deadline),
-        body: table.size(report, "body", ByteSize::bytes(1)..=ByteSize::gib(1)).unwrap_or(default.body),
-    }
-}
-
 fn allow(report: &mut Report<'_>, table: &Section<'_>) -> Allow {
     let outbound =
         table.strings(report, "outbound").map_or_else(Vec::new, |(items, _)| unique(report, items, parsed::<HostPort>));
+    for host in &outbound {
+        let covers =
+            |other: &&HostPort| *other != host && host.port().is_some_and(|port| other.allows(host.host(), port));
+        if let Some(other) = outbound.iter().find(covers) {
+            let message = format!("`{other}` grants `{host}` already");
+            let help = format!(
+                "without a port, 80 and 443 are granted: leave out `{other}` for the one port, or else `{host}`"
+            );
+            report.mistake(&table.place("outbound"), message, "two grants for one port", help);
+        }
+    }
     let env = table.table(report, "env", &ENV).map(|table| env(report, &table)).unwrap_or_default();
     Allow { outbound, env, files: files(report, table) }
 }
 
-fn env(report: &mut Report<'_>, table: &Section<'_>) -> BTreeMap<String, String> {
+fn env(report: &mut Report<'_>, table: &Section<'_>) -> BTreeMap<String, EnvValue> {
     let mut variables = BTreeMap::new();
     for (key, value) in table.entries() {
         let name = key.get_ref();
@@ -193,12 +184,13 @@ fn env(report: &mut Report<'_>, table: &Section<'_>) -> BTreeMap<String, String>
             report.mistake(&key.span(), message, "empty, or holds `=` or NUL", "write a name such as `LOG_LEVEL`");
         }
         match value.get_ref() {
-            DeValue::String(text) if text.contains('\0') => {
-                let message = format!("the value of `{}` holds a NUL character", table.full(name));
-                report.mistake(&value.span(), message, "not possible in an environment", "leave the NUL out");
-            }
             DeValue::String(text) => {
-                variables.insert(name.to_string(), text.to_string());
+                let Some(text) = report.expanded(text, &value.span()) else { continue };
+                if text.contains('\0') {
+                    let message = format!("the value of `{}` holds a NUL character", table.full(name));
+                    report.mistake(&value.span(), message, "not possible in an environment", "leave the NUL out");
+                }
+                variables.insert(name.to_string(), EnvValue::new(text.into_owned()));
             }
             _ => report.wrong_type(&table.full(name), value, "a string", &table.example(name)),
         }
@@ -215,17 +207,17 @@ fn files(report: &mut Report<'_>, table: &Section<'_>) -> Vec<FileGrant> {
         let Some(section) = Section::of(report, &FILES, format!("{full}[{index}]"), value) else { continue };
         let host = section.string(report, "host");
         let host = section.required(report, "host", host);
-        let host = host.and_then(|(text, span)| path(report, &section.full("host"), text, &span));
+        let host = host.and_then(|(text, span)| path(report, &section.full("host"), &text, &span));
         let guest = section.string(report, "guest");
         let Some((guest, span)) = section.required(report, "guest", guest) else { continue };
-        if let Some(label) = guest_fault(guest) {
-            let message = format!("`{}` is not a place for a folder in the module", shown(guest));
+        if let Some(label) = guest_fault(&guest) {
+            let message = format!("`{}` is not a place for a folder in the module", shown(&guest));
             report.mistake(&span, message, label, "write an absolute path without `.` and `..`, such as `/labels`");
-        } else if !guests.insert(guest) {
-            let message = format!("two folders are at `{}`", shown(guest));
+        } else if !guests.insert(guest.clone()) {
+            let message = format!("two folders are at `{}`", shown(&guest));
             report.mistake(&span, message, "the second one", "give each folder a path of its own");
         } else if let Some(host) = host {
-            grants.push(FileGrant { host, guest: guest.to_owned() });
+            grants.push(FileGrant { host, guest: guest.into_owned() });
         }
     }
     grants
@@ -245,17 +237,17 @@ fn guest_fault(path: &str) -> Option<&'static str> {
 /// What `read` makes of the items; a second one of the same value is a mistake.
 fn unique<T: Ord + Clone>(
     report: &mut Report<'_>,
-    items: Vec<(&str, Range<usize>)>,
+    items: Texts<'_>,
     read: impl Fn(&mut Report<'_>, &str, &Range<usize>) -> Option<T>,
 ) -> Vec<T> {
     let mut seen = BTreeSet::new();
     let mut values = Vec::new();
     for (text, span) in items {
-        let Some(value) = read(report, text, &span) else { continue };
+        let Some(value) = read(report, &text, &span) else { continue };
         if seen.insert(value.clone()) {
             values.push(value);
         } else {
-            report.mistake(&span, format!("`{}` is there twice", shown(text)), "the second one", "leave one out");
+            report.mistake(&span, format!("`{}` is there twice", shown(&text)), "the second one", "leave one out");
         }
     }
     values

@@ -7,6 +7,9 @@ pub(crate) trait Choice: Copy + 'static {
     /// Every value, in the order in which a help text names them.
     const ALL: &'static [Self];
 
+    /// Their words, in the same order.
+    const WORDS: &'static [&'static str];
+
     /// The word for it.
     fn word(self) -> &'static str;
 
@@ -28,6 +31,7 @@ macro_rules! choice {
 
         impl Choice for $type {
             const ALL: &'static [Self] = &[$($type::$variant),+];
+            const WORDS: &'static [&'static str] = &[$($word),+];
 
             fn word(self) -> &'static str {
                 self.as_str()

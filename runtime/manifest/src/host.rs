@@ -1,6 +1,6 @@
 //! The hosts that a function may call: `host` or `host:port`, no wildcards.
 
-use crate::Error;
+use crate::{Error, schema::Text};
 use std::{
     fmt,
     net::{Ipv4Addr, Ipv6Addr},
@@ -15,6 +15,8 @@ pub struct HostPort {
 }
 
 impl HostPort {
+    pub(crate) const TEXT: Text = Text { noun: "host", pattern: "^([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]+)?$" };
+
     /// The host as it stands in a URL: a lower-case name, an IPv4 address, or an IPv6 address in brackets.
     pub fn host(&self) -> &str {
         &self.host

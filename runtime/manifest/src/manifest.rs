@@ -1,7 +1,9 @@
 //! The checked manifest: plain data that every other crate reads. A value of these types, made by `parse`, is within its range.
+//!
+//! A table whose keys all have defaults is declared by [`settings`], one line for each key; the others have their rows in `schema`.
 
-use crate::{BackendChoice, ByteSize, Device, FunctionName, HostPort, Method, ModelName, RoutePath};
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use crate::{BackendChoice, ByteSize, Device, FunctionName, HostPort, Method, ModelName, RoutePath, schema::settings};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 /// What the operator wants of one function.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,58 +46,45 @@ pub struct HttpTrigger {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InferenceTrigger {}
 
-/// A model that the module may load, and how it runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelGrant {
-    /// The library that runs it.
-    pub backend: BackendChoice,
-    /// The device it runs on.
-    pub device: Device,
-    /// Threads within one run, 1 to 256.
-    pub threads: usize,
-    /// Runs at the same time, 1 to 256.
-    pub parallel: usize,
-}
-
-impl Default for ModelGrant {
-    fn default() -> Self {
-        ModelGrant { backend: BackendChoice::Auto, device: Device::Cpu, threads: 1, parallel: 1 }
+settings! {
+    /// A model that the module may load, and how it runs.
+    pub struct ModelGrant, MODEL = "[model.NAME]" {
+        "backend" backend: BackendChoice = BackendChoice::Auto, word(),
+            "the library that runs it; `auto` takes the best one that the host has";
+        "device" device: Device = Device::Cpu, word(),
+            "the device it runs on";
+        "threads" threads: usize = 1, integer(1..=256),
+            "threads within one run";
+        "parallel" parallel: usize = 1, integer(1..=256),
+            "runs at the same time";
     }
 }
 
-/// How a function scales.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scale {
-    /// 0 to let it go cold, 1 to keep it warm.
-    pub min: u32,
-    /// Requests served at the same time, 1 to 4096.
-    pub max_concurrency: usize,
-    /// How long after its last request it goes cold, 10 ms to 30 days.
-    pub idle_timeout: Duration,
-    /// Requests that may wait for a wake or a free place, up to 65536.
-    pub queue: usize,
-}
-
-impl Default for Scale {
-    fn default() -> Self {
-        Scale { min: 0, max_concurrency: 16, idle_timeout: Duration::from_secs(30), queue: 256 }
+settings! {
+    /// How a function scales.
+    pub struct Scale, SCALE = "[scale]" {
+        "min" min: u32 = 0, integer(0..=1),
+            "0 lets the function go cold, 1 keeps it warm";
+        "max-concurrency" max_concurrency: usize = 16, integer(1..=4096),
+            "requests served at the same time";
+        "idle-timeout" idle_timeout: Duration = Duration::from_secs(30),
+            duration(Duration::from_millis(10)..=Duration::from_secs(30 * 24 * 3600)),
+            "how long after the end of its last request it goes cold";
+        "queue" queue: usize = 256, integer(0..=65536),
+            "requests that may wait for a wake or for a free place; the next one gets 503";
     }
 }
 
-/// What one request may cost.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// The module's linear memory, 1 MiB to 4 GiB.
-    pub memory: ByteSize,
-    /// The whole request's time, its wake included, 1 ms to 1 hour.
-    pub deadline: Duration,
-    /// The request's body, 1 byte to 1 GiB.
-    pub body: ByteSize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { memory: ByteSize::mib(64), deadline: Duration::from_secs(10), body: ByteSize::mib(1) }
+settings! {
+    /// What one request may cost.
+    pub struct Limits, LIMITS = "[limits]" {
+        "memory" memory: ByteSize = ByteSize::mib(64), size(ByteSize::mib(1)..=ByteSize::gib(4)),
+            "the linear memory of the module, for one request";
+        "deadline" deadline: Duration = Duration::from_secs(10),
+            duration(Duration::from_millis(1)..=Duration::from_secs(3600)),
+            "the time of the call, a wake and the wait for it included; an inference request may take as long again over its body";
+        "body" body: ByteSize = ByteSize::mib(1), size(ByteSize::bytes(1)..=ByteSize::gib(1)),
+            "the length of the request's body";
     }
 }
 
@@ -104,10 +93,33 @@ impl Default for Limits {
 pub struct Allow {
     /// Hosts that it may call over HTTP.
     pub outbound: Vec<HostPort>,
-    /// Environment variables that it sees; nothing of the host's own environment.
-    pub env: BTreeMap<String, String>,
+    /// Environment variables that it sees; nothing of the host's own environment but what the manifest asks for.
+    pub env: BTreeMap<String, EnvValue>,
     /// Folders that it may read.
     pub files: Vec<FileGrant>,
+}
+
+/// The value of an environment variable of the module. It may be a secret, so `Debug` hides it, and nothing displays it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EnvValue(String);
+
+impl EnvValue {
+    pub(crate) fn new(value: String) -> Self {
+        EnvValue(value)
+    }
+}
+
+/// For whoever makes the module's environment.
+impl AsRef<str> for EnvValue {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for EnvValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EnvValue(..)")
+    }
 }
 
 /// A folder of the host that the module may read, and nothing more.

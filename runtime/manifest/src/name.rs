@@ -1,6 +1,6 @@
 //! The names of functions and models. They become URL segments, metric labels and file names, so their alphabet is small.
 
-use crate::Error;
+use crate::{Error, schema::Text};
 use std::{borrow::Borrow, fmt, str::FromStr};
 
 /// How many characters a name may have, as in a DNS label.
@@ -67,6 +67,8 @@ pub struct FunctionName(String);
 name!(FunctionName);
 
 impl FunctionName {
+    pub(crate) const TEXT: Text = Text { noun: "name", pattern: "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$" };
+
     fn check(text: &str) -> Result<(), Error> {
         let Some(why) = Self::fault(text) else { return Ok(()) };
         let meant = slug(text).filter(|slug| Self::fault(slug).is_none());
@@ -90,6 +92,8 @@ pub struct ModelName(String);
 name!(ModelName);
 
 impl ModelName {
+    pub(crate) const TEXT: Text = Text { noun: "name", pattern: "^[a-z0-9][a-z0-9._-]{0,62}$" };
+
     fn check(text: &str) -> Result<(), Error> {
         let first = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         let Some(why) = fault(text, first, "._-", "a letter from `a` to `z` or a digit") else { return Ok(()) };

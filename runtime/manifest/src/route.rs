@@ -1,6 +1,6 @@
 //! The HTTP path that a function serves: which requests it means, and whether two functions would want the same one.
 
-use crate::Error;
+use crate::{Error, schema::Text};
 use std::{fmt, str::FromStr};
 
 /// How many bytes a path may have.
@@ -13,6 +13,8 @@ const MAX: usize = 256;
 pub struct RoutePath(String);
 
 impl RoutePath {
+    pub(crate) const TEXT: Text = Text { noun: "route", pattern: "^(/[A-Za-z0-9._~!$&'()+,;=:@-]+)+(/\\*)?$" };
+
     /// The path as written, with its `/*` if it has one.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -2,17 +2,22 @@
 //! Derived deserialisation would stop at the first mistake, so the parsed TOML itself is read.
 //!
 //! A value that is missing and a value that is wrong both read as `None`; a wrong one has been noted in the [`Report`], so the
-//! caller goes on with a default and the whole file is judged in one run.
+//! caller goes on with a default and the whole file is judged in one run. Texts come with their environment variables put in.
 
 use crate::{
     ByteSize, Error,
     choice::Choice,
     diagnostic::{Diagnostic, Diagnostics, Place},
-    schema::{FILES, MODEL, ROOT, TABLES, TRIGGER_INFERENCE, Table},
+    duration,
+    environment::{Lookup, expand},
+    manifest::MODEL,
+    schema::{FILES, Keys, ROOT, TRIGGER_INFERENCE, Table, tables},
     source::Source,
     suggest::{listed, nearest, quoted, shown},
 };
 use std::{
+    borrow::Cow,
+    fmt,
     ops::{Range, RangeInclusive},
     str::FromStr,
     time::Duration,
@@ -25,20 +30,42 @@ use toml::{
 /// After so many mistakes of one file the rest is only counted as "more": the file is not a manifest at all.
 const MAX_MISTAKES: usize = 1000;
 
+/// The type that a number written in another way is corrected to.
+const AN_INTEGER: &str = "an integer";
+
 /// Texts of an array, each with its place.
-pub(crate) type Texts<'a> = Vec<(&'a str, Range<usize>)>;
+pub(crate) type Texts<'a> = Vec<(Cow<'a, str>, Range<usize>)>;
 
 /// The mistakes found so far in one file.
-#[derive(Debug)]
 pub(crate) struct Report<'a> {
     source: &'a Source<'a>,
+    variables: &'a Lookup<'a>,
     /// Each with the offset it stands at.
     mistakes: Vec<(usize, Diagnostic)>,
 }
 
 impl<'a> Report<'a> {
-    pub(crate) fn new(source: &'a Source<'a>) -> Self {
-        Report { source, mistakes: Vec::new() }
+    pub(crate) fn new(source: &'a Source<'a>, variables: &'a Lookup<'a>) -> Self {
+        Report { source, variables, mistakes: Vec::new() }
+    }
+
+    /// `text`, which stands at `span`, with its variables put in; or notes of those that have no value.
+    pub(crate) fn expanded<'t>(&mut self, text: &'t str, span: &Range<usize>) -> Option<Cow<'t, str>> {
+        match expand(text, self.variables) {
+            Ok(expanded) => Some(expanded),
+            Err(faults) => {
+                for fault in faults {
+                    // More would not be kept, and each costs a search.
+                    if self.mistakes.len() > MAX_MISTAKES {
+                        break;
+                    }
+                    // With escapes of TOML in it the reference may stand otherwise in the file; then all of the text is shown.
+                    let span = self.source.find(span, fault.written).unwrap_or_else(|| span.clone());
+                    self.mistake(&span, fault.message, fault.label, fault.help);
+                }
+                None
+            }
+        }
     }
 
     pub(crate) fn mistake(
@@ -63,11 +90,16 @@ impl<'a> Report<'a> {
     /// Notes that `value`, which is named `full`, has another type than `expected`.
     pub(crate) fn wrong_type(&mut self, full: &str, value: &Spanned<DeValue<'_>>, expected: &str, example: &str) {
         let actual = kind(value.get_ref());
+        let key = example.split_once(" = ").map_or(example, |(key, _)| key);
+        let help = match whole_number(value.get_ref()).filter(|_| expected == AN_INTEGER) {
+            Some(number) => format!("write `{key} = {number}`"),
+            None => format!("write, for example, `{example}`"),
+        };
         self.mistake(
             &value.span(),
             format!("`{full}` must be {expected}, but it is {actual}"),
             format!("not {expected}"),
-            format!("write, for example, `{example}`"),
+            help,
         );
     }
 
@@ -109,7 +141,7 @@ impl<'a> Section<'a> {
         table: &'a DeTable<'a>,
     ) -> Self {
         let mut section = Section { schema, path, span, table, meant: Vec::new() };
-        if schema.keys.is_some() {
+        if matches!(schema.keys, Keys::Fixed(_)) {
             section.note_unknown_keys(report);
         }
         section
@@ -126,7 +158,7 @@ impl<'a> Section<'a> {
             DeValue::Table(table) => Some(Self::new(report, schema, path, value.span(), table)),
             other => {
                 let what = format!("`{path}` must be a table, but it is {}", kind(other));
-                let help = if *schema == FILES {
+                let help = if std::ptr::eq(schema, &FILES) {
                     "write, for example, `{ host = \"data/labels\", guest = \"/labels\" }`".to_owned()
                 } else {
                     format!("write a header, `[{path}]`, and the keys below it")
@@ -140,6 +172,11 @@ impl<'a> Section<'a> {
     /// Where a mistake of the table as a whole is shown: its header, or where it is first mentioned.
     pub(crate) fn span(&self) -> &Range<usize> {
         &self.span
+    }
+
+    /// Where a mistake of the value under `key` is shown.
+    pub(crate) fn place(&self, key: &str) -> Range<usize> {
+        self.table.get(key).map_or_else(|| self.span.clone(), Spanned::span)
     }
 
     pub(crate) fn has(&self, key: &str) -> bool {
@@ -196,7 +233,9 @@ impl<'a> Section<'a> {
         let mut texts = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
             match item.get_ref() {
-                DeValue::String(text) => texts.push((text.as_ref(), item.span())),
+                DeValue::String(text) => {
+                    texts.extend(report.expanded(text, &item.span()).map(|text| (text, item.span())));
+                }
                 _ => report.wrong_type(&format!("{}[{index}]", self.full(key)), item, "a string", &self.example(key)),
             }
         }
@@ -204,10 +243,10 @@ impl<'a> Section<'a> {
     }
 
     /// The text under `key`, with its place.
-    pub(crate) fn string(&self, report: &mut Report<'_>, key: &str) -> Option<(&'a str, Range<usize>)> {
+    pub(crate) fn string(&self, report: &mut Report<'_>, key: &str) -> Option<(Cow<'a, str>, Range<usize>)> {
         let value = self.table.get(key)?;
         match value.get_ref() {
-            DeValue::String(text) => Some((text, value.span())),
+            DeValue::String(text) => Some((report.expanded(text, &value.span())?, value.span())),
             _ => self.wrong_type(report, key, value, "a string"),
         }
     }
@@ -215,13 +254,13 @@ impl<'a> Section<'a> {
     /// The text under `key` as a value that checks itself.
     pub(crate) fn parsed<T: FromStr<Err = Error>>(&self, report: &mut Report<'_>, key: &str) -> Option<T> {
         let (text, span) = self.string(report, key)?;
-        parsed(report, text, &span)
+        parsed(report, &text, &span)
     }
 
     /// The word under `key`.
-    pub(crate) fn choice<T: Choice>(&self, report: &mut Report<'_>, key: &str) -> Option<T> {
+    pub(crate) fn word<T: Choice>(&self, report: &mut Report<'_>, key: &str) -> Option<T> {
         let (text, span) = self.string(report, key)?;
-        choice(report, &self.full(key), text, &span)
+        choice(report, &self.full(key), &text, &span)
     }
 
     /// The number under `key`.
@@ -233,7 +272,7 @@ impl<'a> Section<'a> {
     ) -> Option<T> {
         let value = self.table.get(key)?;
         let DeValue::Integer(written) = value.get_ref() else {
-            return self.wrong_type(report, key, value, "an integer");
+            return self.wrong_type(report, key, value, AN_INTEGER);
         };
         // A number that not even 128 bits hold is out of every range, too.
         let number =
@@ -252,31 +291,22 @@ impl<'a> Section<'a> {
         range: RangeInclusive<Duration>,
     ) -> Option<Duration> {
         let (text, span) = self.string(report, key)?;
-        let Some(duration) = read_duration(text) else {
-            let error = Error::new(
-                "a duration",
-                text,
-                "a duration is a number and a unit",
-                "write, for example, `500ms`, `30s`, `10m` or `1h`",
-            );
-            report.mistake(&span, error.what(), error.why(), error.help());
-            return None;
-        };
+        let duration = duration::read(&text).map_err(|error| note(report, &span, &error)).ok()?;
         if range.contains(&duration) {
             return Some(duration);
         }
         let show = humantime::format_duration;
-        self.out_of_range(report, key, &span, text, &show(*range.start()), &show(*range.end()))
+        self.out_of_range(report, key, &span, &text, &show(*range.start()), &show(*range.end()))
     }
 
     /// The size under `key`.
     pub(crate) fn size(&self, report: &mut Report<'_>, key: &str, range: RangeInclusive<ByteSize>) -> Option<ByteSize> {
         let (text, span) = self.string(report, key)?;
-        let size: ByteSize = parsed(report, text, &span)?;
+        let size: ByteSize = parsed(report, &text, &span)?;
         if range.contains(&size) {
             return Some(size);
         }
-        self.out_of_range(report, key, &span, text, range.start(), range.end())
+        self.out_of_range(report, key, &span, &text, range.start(), range.end())
     }
 
     fn out_of_range<T>(
@@ -285,8 +315,8 @@ impl<'a> Section<'a> {
         key: &str,
         span: &Range<usize>,
         given: &str,
-        least: &dyn std::fmt::Display,
-        most: &dyn std::fmt::Display,
+        least: &dyn fmt::Display,
+        most: &dyn fmt::Display,
     ) -> Option<T> {
         report.mistake(
             span,
@@ -334,15 +364,15 @@ impl<'a> Section<'a> {
                 continue;
             }
             let near = nearest(name, self.schema.names());
-            let home = TABLES.iter().find(|table| table.names().any(|known| known == name));
+            let home = tables().into_iter().find(|table| table.names().any(|known| known == name));
             let help = match (home, near) {
                 (Some(home), _) if home.header.is_empty() => {
                     format!("`{name}` belongs at the top of the manifest, above the first `[header]`")
                 }
-                _ if *self.schema == TRIGGER_INFERENCE => {
+                _ if std::ptr::eq(self.schema, &TRIGGER_INFERENCE) => {
                     "it takes no keys; its path is always `/v2/models/` and the function's name".to_owned()
                 }
-                _ if *self.schema == MODEL && value.get_ref().is_table() => {
+                _ if std::ptr::eq(self.schema, &MODEL) && value.get_ref().is_table() => {
                     "if it is a part of the model's name, write the name in quotes, as in `[model.\"v3.3\"]`".to_owned()
                 }
                 (Some(home), _) => format!("`{name}` belongs in `{}`", home.header),
@@ -362,10 +392,14 @@ pub(crate) fn parsed<T: FromStr<Err = Error>>(report: &mut Report<'_>, text: &st
     match text.parse() {
         Ok(value) => Some(value),
         Err(error) => {
-            report.mistake(span, error.what(), error.why(), error.help());
+            note(report, span, &error);
             None
         }
     }
+}
+
+fn note(report: &mut Report<'_>, span: &Range<usize>, error: &Error) {
+    report.mistake(span, error.what(), error.why(), error.help());
 }
 
 /// `text` as one of a few words, or a note of which there are.
@@ -396,39 +430,13 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// A duration too large to be held counts as the largest, so that a range check refuses it with a fitting text.
-fn read_duration(text: &str) -> Option<Duration> {
-    // humantime 2.4 panics when the seconds are exactly `u64::MAX` and the fractions add up to one more. Such a text has at
-    // least 15 digits (12 for the largest unit, 3 for the fractions), and no duration in any range needs as many.
-    if text.bytes().filter(u8::is_ascii_digit).count() > 14 {
-        return Some(Duration::MAX);
-    }
-    match humantime::parse_duration(text) {
-        Ok(duration) => Some(duration),
-        Err(humantime::DurationError::NumberOverflow) => Some(Duration::MAX),
-        Err(_) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn durations() {
-        assert_eq!(read_duration("1h 30m"), Some(Duration::from_secs(5400)));
-        assert_eq!(read_duration("3600000000000ns"), Some(Duration::from_secs(3600)));
-        assert_eq!(read_duration("soon"), None);
-        // Overflows inside the library.
-        assert_eq!(read_duration("18446744073709551615s 1000ms"), Some(Duration::MAX));
-        assert_eq!(read_duration("999999999999years"), Some(Duration::MAX));
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_judged_as_a_duration(text in "([0-9]{0,20}\\.?[0-9]{0,9}[a-zµ ]{0,3}){0,4}") {
-            let _ = read_duration(&text);
+/// The whole number that a value of another type was probably meant to be.
+fn whole_number(value: &DeValue<'_>) -> Option<i128> {
+    match value {
+        DeValue::String(text) => text.trim().parse().ok(),
+        DeValue::Float(number) => {
+            number.as_str().split_once('.').filter(|(_, fraction)| !fraction.contains(|c| c != '0'))?.0.parse().ok()
         }
+        _ => None,
     }
 }

@@ -31,6 +31,12 @@ impl<'a> Source<'a> {
         (line + 1, self.text[self.lines[line]..offset].chars().count() + 1)
     }
 
+    /// Where `part` stands in `span`, if it does.
+    pub(crate) fn find(&self, span: &Range<usize>, part: &str) -> Option<Range<usize>> {
+        let begin = span.start + self.text.get(span.clone())?.find(part)?;
+        Some(begin..begin + part.len())
+    }
+
     /// The line that `span` begins on, its neighbours, and where in them the span lies; cut at the end of its first line.
     pub(crate) fn excerpt(&self, span: &Range<usize>) -> Excerpt {
         let start = self.floor(span.start);

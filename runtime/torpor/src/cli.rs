@@ -1,7 +1,7 @@
 //! The commands and their flags. The environment is read here and nowhere else.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::{net::SocketAddr, path::PathBuf, time::SystemTime};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::SystemTime};
 use torpor_manifest::{FunctionName, ModelName};
 
 /// Torpor: a serverless WebAssembly inference runtime.
@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Check manifests, and report all mistakes of all files at once.
     Check(Check),
+    /// Print the JSON Schema of manifests, by which editors complete and check them.
+    Schema,
     /// Show the functions of a running host.
     Ps(Ps),
     /// Call a function of a running host.
@@ -39,7 +41,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Manifests, or folders of them.
+    /// Manifests, or folders of them; `${NAME}` in them is taken from the host's environment.
     #[arg(long, value_name = "PATH", num_args = 1.., default_value = "manifests")]
     pub(crate) manifests: Vec<PathBuf>,
     /// The trust policy: which publishers may provide which functions.
@@ -89,9 +91,15 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// What the environment variable holds that a manifest names.
+#[expect(clippy::disallowed_methods, reason = "this file is where the environment is read")]
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// Manifests, or folders of them.
+    /// Manifests, or folders of them; `${NAME}` in them is taken from this command's environment.
     #[arg(value_name = "PATH", default_value = "manifests")]
     pub(crate) manifests: Vec<PathBuf>,
 }

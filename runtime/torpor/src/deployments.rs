@@ -2,25 +2,26 @@
 
 use anyhow::{Context, Result, bail};
 use std::{
+    ffi::OsString,
     fs,
     io::Read,
     path::{Path, PathBuf},
 };
 use torpor_manifest::{Diagnostics, MAX_TEXT, Manifest, check_together, parse};
 
-/// Reads every manifest of `sources`, each a file, or a folder whose `.toml` files are taken. Paths within the manifests are
-/// made absolute.
+/// Reads every manifest of `sources`, each a file, or a folder whose `.toml` files are taken. `variables` says what the environment
+/// variables hold that they name. Paths within the manifests are made absolute.
 ///
 /// # Errors
 /// [`Diagnostics`] with every mistake of every file, or that a file cannot be read.
-pub fn read_manifests(sources: &[PathBuf]) -> Result<Vec<Manifest>> {
+pub fn read_manifests(sources: &[PathBuf], variables: &dyn Fn(&str) -> Option<OsString>) -> Result<Vec<Manifest>> {
     let files = sources.iter().map(|source| files(source)).collect::<Result<Vec<_>>>()?.concat();
     let texts = files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
     let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
 
     let (mut manifests, mut mistakes) = (Vec::new(), Vec::new());
     for (name, text) in names.iter().zip(&texts) {
-        match parse(name, text) {
+        match parse(name, text, variables) {
             Ok(manifest) => manifests.push((name.as_str(), text.as_str(), manifest)),
             Err(diagnostics) => mistakes.push(diagnostics),
         }

@@ -3,6 +3,7 @@
 use crate::{backends, read_manifests};
 use anyhow::{Context, Result, bail};
 use std::{
+    ffi::OsString,
     fs::{self, File, TryLockError},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -23,6 +24,8 @@ const RETIRE: Duration = Duration::from_secs(5);
 pub struct Config {
     /// Manifests, and folders with manifests.
     pub manifests: Vec<PathBuf>,
+    /// What the environment variables hold that manifests name.
+    pub variables: fn(&str) -> Option<OsString>,
     /// Whose bundles to run.
     pub trust: Trust,
     /// The state directory. One host at a time may use it.
@@ -62,7 +65,7 @@ pub struct Host {
 /// When the manifests have mistakes, the state directory or the trust policy cannot be used, or an address is taken.
 pub async fn build(config: Config) -> Result<Host> {
     // What is quickly found wrong comes before what takes long.
-    let manifests = read_manifests(&config.manifests)?;
+    let manifests = read_manifests(&config.manifests, &config.variables)?;
     let state = lock(&config.state)?;
     let gateway = Gateway::bind(&config.gateway).await?;
     let mut metrics = Metrics::new();

@@ -27,6 +27,10 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
     match command {
         Command::Serve(arguments) => command::serve::run(arguments),
         Command::Check(arguments) => command::check::run(&arguments, output),
+        Command::Schema => {
+            output.document(&torpor_manifest::json_schema());
+            Ok(())
+        }
         Command::Ps(arguments) => command::ps::run(&arguments, output),
         Command::Invoke(arguments) => command::invoke::run(&arguments),
         Command::Pack(arguments) => command::bundle::pack(arguments, output),

@@ -21,6 +21,11 @@ impl Output {
         }
     }
 
+    /// Writes a document, which is JSON for people and scripts alike.
+    pub(crate) fn document(&self, text: &str) {
+        line(text.trim_end());
+    }
+
     /// Writes why a command failed.
     pub(crate) fn failure(&self, failure: &Failure) {
         let error = failure.error();

@@ -1,10 +1,11 @@
-//! Any text is a manifest, or has mistakes that can be drawn.
+//! Any text is a manifest, or has mistakes that can be drawn. Variables with a name of even length are set.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    if let Err(mistakes) = torpor_manifest::parse("manifest.toml", text) {
+    let variables = |name: &str| (name.len() % 2 == 0).then(|| name.into());
+    if let Err(mistakes) = torpor_manifest::parse("manifest.toml", text, &variables) {
         assert!(!mistakes.render(false).is_empty());
     }
 });

@@ -1,13 +1,13 @@
 //! Whatever is in a file, it is judged: `parse` gives a manifest or a report that can be drawn, and never panics.
 
-use crate::documentation;
+use crate::{documentation, schema, variables};
 use proptest::{prelude::*, sample::Index};
 use torpor_manifest::{check_together, parse};
 
 /// Every key once; mutations of it reach every check.
-const FULL: &str = r#"
+pub(crate) const FULL: &str = r#"
 name = "filetype"
-bundle = "../bundles/filetype.torpor"
+bundle = "${BUNDLES:-../bundles}/filetype.torpor"
 trigger.http = { path = "/fn/filetype/*", methods = ["GET", "POST"] }
 trigger.inference = {}
 
@@ -40,7 +40,7 @@ guest = "/labels"
 "#;
 
 /// Pieces that mean something to the parser, so that mutations get past its first stage.
-const PIECES: [&str; 24] = [
+const PIECES: [&str; 26] = [
     "\"",
     "\"\"\"",
     "'",
@@ -65,12 +65,15 @@ const PIECES: [&str; 24] = [
     "\\u0000",
     "é\u{202e}",
     "true",
+    "${SET}",
+    "${UNSET:-",
 ];
 
 /// Judges a text, and everything that holds for any report of it.
 fn judge(text: &str) {
-    match parse("any.toml", text) {
+    match parse("any.toml", text, &variables::lookup) {
         Ok(manifest) => {
+            schema::assert_fits(text);
             let one = ("any.toml", text, &manifest);
             assert_eq!(check_together(&[one]), Ok(()));
             let twice = check_together(&[one, one]).unwrap_err();
@@ -96,7 +99,7 @@ fn spliced(text: &str, from: Index, length: usize, piece: &str) -> String {
 
 #[test]
 fn the_full_manifest_is_right_and_uses_every_key() {
-    parse("full.toml", FULL).unwrap();
+    parse("full.toml", FULL, &variables::lookup).unwrap();
     for line in documentation::keys() {
         let key = line.rsplit('.').next().unwrap();
         assert!(FULL.contains(key), "{line}");

@@ -1,12 +1,15 @@
-//! `docs/manifest.md` says what is so: its examples are read, and its tables of keys are compared with what `parse` does.
+//! `docs/manifest.md` says what is so: its examples are read, and its tables of keys are compared with what `parse` does. The
+//! tables are made of the schema, so this also proves that the schema's defaults and bounds are the parser's.
 
+use crate::variables::none;
 use torpor_manifest::{Manifest, parse};
 
 const PAGE: &str = include_str!("../../../../docs/manifest.md");
 
 /// The rows of the tables of keys: key, type, default, bounds, meaning.
 fn rows() -> impl Iterator<Item = [&'static str; 5]> {
-    PAGE.lines().filter(|line| line.starts_with("| `")).map(|line| {
+    let tables = PAGE.split("<!-- keys: ").skip(1).filter_map(|rest| rest.split("<!-- end -->").next());
+    tables.flat_map(str::lines).filter(|line| line.starts_with("| `")).map(|line| {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         cells.try_into().unwrap_or_else(|_| panic!("not five cells: {line}"))
     })
@@ -22,15 +25,15 @@ pub(crate) fn keys() -> impl Iterator<Item = &'static str> {
     rows().map(|row| code(row[0]).unwrap())
 }
 
-/// The page's code blocks of this kind, without their fences.
-fn blocks(kind: &str) -> Vec<&'static str> {
+/// A page's code blocks of this kind, without their fences.
+pub(crate) fn blocks<'a>(page: &'a str, kind: &str) -> Vec<&'a str> {
     let fence = format!("\n```{kind}\n");
-    PAGE.split(&fence).skip(1).map(|rest| &rest[..rest.find("```").unwrap()]).collect()
+    page.split(&fence).skip(1).map(|rest| &rest[..rest.find("```").unwrap()]).collect()
 }
 
 #[track_caller]
 fn right(text: &str) -> Manifest {
-    parse("manifest.toml", text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    parse("manifest.toml", text, &none).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
 /// A manifest with this line (or these) besides what each one must have.
@@ -39,21 +42,25 @@ fn with(lines: &str) -> String {
     format!("name = \"example\"\nbundle = \"example.torpor\"\n{trigger}{lines}\n")
 }
 
+/// The page's examples, each as a whole manifest.
+pub(crate) fn examples() -> Vec<String> {
+    // A part of a manifest begins with a header.
+    let whole = |block: &str| if block.starts_with('[') { with(block) } else { block.to_owned() };
+    blocks(PAGE, "toml").into_iter().map(whole).collect()
+}
+
 #[test]
 fn every_example_is_right() {
-    let blocks = blocks("toml");
-    assert!(blocks.len() >= 7, "only {} examples were found", blocks.len());
-    for block in blocks {
-        // A part of a manifest begins with a header.
-        right(&if block.starts_with('[') { with(block) } else { block.to_owned() });
-    }
+    let examples = examples();
+    assert!(examples.len() >= 9, "only {} examples were found", examples.len());
+    examples.iter().for_each(|example| drop(right(example)));
 }
 
 #[test]
 fn the_mistakes_are_shown_as_they_are() {
-    let [wrong] = blocks("toml wrong")[..] else { panic!("one wrong example is expected") };
-    let [shown] = blocks("text")[..] else { panic!("one drawing is expected") };
-    assert_eq!(parse("manifest.toml", wrong).unwrap_err().render(false), shown);
+    let [wrong] = blocks(PAGE, "toml wrong")[..] else { panic!("one wrong example is expected") };
+    let [shown] = blocks(PAGE, "text")[..] else { panic!("one drawing is expected") };
+    assert_eq!(parse("manifest.toml", wrong, &none).unwrap_err().render(false), shown);
 }
 
 #[test]
@@ -85,8 +92,12 @@ fn every_bound_is_the_bound() {
         right(&line(least));
         right(&line(most));
         // The message names the same bounds.
-        let beyond = if kind == "duration" { "1000000000000years" } else { "99999999999999999999999" };
-        let message = &parse("manifest.toml", &line(beyond)).unwrap_err().into_iter().next().unwrap().message;
+        let beyond = match kind {
+            "duration" => "1000000000000years",
+            "size" => "99999999999EiB",
+            _ => "99999999999999999999999",
+        };
+        let message = &parse("manifest.toml", &line(beyond), &none).unwrap_err().into_iter().next().unwrap().message;
         assert!(message.contains(&format!("must be from {least} to {most}, but")), "{message}");
         compared += 1;
     }

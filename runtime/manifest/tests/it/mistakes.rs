@@ -3,14 +3,21 @@
 //! `mistakes/NAME.toml` is a wrong manifest; `together/NAME/` holds right ones that cannot be on one host. After a change of
 //! the texts, `UPDATE_EXPECTED=1 cargo test -p torpor-manifest` writes them anew; read what git shows then.
 
+use crate::variables;
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 use torpor_manifest::{Diagnostic, Diagnostics, MAX_TEXT, Manifest, check_together, parse};
 
-fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+}
+
+/// Whether this run writes expected texts instead of comparing with them.
+pub(crate) fn update() -> bool {
+    #[expect(clippy::disallowed_methods, reason = "the one switch of these tests")]
+    std::env::var_os("UPDATE_EXPECTED").is_some()
 }
 
 /// What is in a folder, in order.
@@ -20,7 +27,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn manifests(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn manifests(folder: &Path) -> Vec<PathBuf> {
     entries(folder).into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect()
 }
 
@@ -31,9 +38,7 @@ fn file_name(path: &Path) -> &str {
 /// Compares what people see with the text in `expected`, and says what is the matter if they differ.
 fn differs(diagnostics: &Diagnostics, expected: &Path) -> Option<String> {
     let drawing = diagnostics.render(false);
-    #[expect(clippy::disallowed_methods, reason = "the one switch of this test, read where it acts")]
-    let update = std::env::var_os("UPDATE_EXPECTED").is_some();
-    if update {
+    if update() {
         fs::write(expected, &drawing).unwrap();
     }
     let wanted = fs::read_to_string(expected).unwrap_or_default();
@@ -65,7 +70,9 @@ fn each_mistake_of_a_file_is_drawn() {
     let mut different = Vec::new();
     for path in manifests(&folder("mistakes")) {
         let text = fs::read_to_string(&path).unwrap();
-        let Err(diagnostics) = parse(file_name(&path), &text) else { panic!("no mistake in {}", path.display()) };
+        let Err(diagnostics) = parse(file_name(&path), &text, &variables::lookup) else {
+            panic!("no mistake in {}", path.display())
+        };
         assert_well_formed(&diagnostics);
         different.extend(differs(&diagnostics, &path.with_extension("txt")));
     }
@@ -80,7 +87,8 @@ fn each_mistake_between_files_is_drawn() {
             .iter()
             .map(|path| (file_name(path).to_owned(), fs::read_to_string(path).unwrap()))
             .collect();
-        let parsed: Vec<Manifest> = files.iter().map(|(file, text)| parse(file, text).unwrap()).collect();
+        let parsed: Vec<Manifest> =
+            files.iter().map(|(file, text)| parse(file, text, &variables::none).unwrap()).collect();
         let all: Vec<(&str, &str, &Manifest)> =
             files.iter().zip(&parsed).map(|((file, text), manifest)| (&**file, &**text, manifest)).collect();
         let Err(diagnostics) = check_together(&all) else { panic!("no mistake in {}", case.display()) };
@@ -97,8 +105,8 @@ fn each_mistake_between_files_is_drawn() {
 fn a_file_that_is_too_large_is_not_read() {
     let manifest = "name = \"a\"\nbundle = \"a.torpor\"\ntrigger.inference = {}\n#";
     let largest = format!("{manifest}{}", "x".repeat(MAX_TEXT - manifest.len()));
-    parse("largest.toml", &largest).unwrap();
-    let diagnostics = parse("too-large.toml", &(largest + "x")).unwrap_err();
+    parse("largest.toml", &largest, &variables::none).unwrap();
+    let diagnostics = parse("too-large.toml", &(largest + "x"), &variables::none).unwrap_err();
     assert_well_formed(&diagnostics);
     let different = differs(&diagnostics, &folder("mistakes").join("too-large.txt"));
     assert_eq!(different, None);
@@ -107,15 +115,23 @@ fn a_file_that_is_too_large_is_not_read() {
 #[test]
 fn a_flood_of_mistakes_is_cut() {
     let text: String = (0..5000).map(|number| format!("k{number} = 1\n")).collect();
-    let diagnostics = parse("flood.toml", &text).unwrap_err();
+    let diagnostics = parse("flood.toml", &text, &variables::none).unwrap_err();
     assert_well_formed(&diagnostics);
     assert_eq!(diagnostics.len(), 1001);
     assert!(diagnostics.iter().any(|mistake| mistake.message == "there are more than 1000 mistakes"));
 }
 
 #[test]
+fn a_flood_in_one_text_is_cut() {
+    let references: String = (0..100_000).map(|number| format!("${{{number}}}")).collect();
+    let diagnostics = parse("flood.toml", &format!("bundle = \"{references}\"\n"), &variables::none).unwrap_err();
+    assert_eq!(diagnostics.len(), 1001);
+}
+
+#[test]
 fn scripts_get_the_same_as_json() {
-    let diagnostics = parse("a.toml", "nmae = \"a\"\nbundle = \"a.torpor\"\ntrigger.inference = {}\n").unwrap_err();
+    let text = "nmae = \"a\"\nbundle = \"a.torpor\"\ntrigger.inference = {}\n";
+    let diagnostics = parse("a.toml", text, &variables::none).unwrap_err();
     assert_eq!(
         serde_json::to_value(&diagnostics).unwrap(),
         serde_json::json!([{
@@ -132,7 +148,7 @@ fn scripts_get_the_same_as_json() {
 
 #[test]
 fn runs_are_merged_in_their_order() {
-    let run = |file| parse(file, "").unwrap_err();
+    let run = |file| parse(file, "", &variables::none).unwrap_err();
     let merged = Diagnostics::merge([run("b.toml"), run("a.toml")]).unwrap();
     assert_eq!(merged.len(), run("a.toml").len() + run("b.toml").len());
     assert_eq!((&*merged.iter().next().unwrap().file, &*merged.iter().last().unwrap().file), ("b.toml", "a.toml"));

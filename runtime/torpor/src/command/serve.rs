@@ -1,7 +1,7 @@
 //! `torpor serve`.
 
 use crate::{
-    cli::{LogFormat, Serve},
+    cli::{self, LogFormat, Serve},
     failure::Failure,
 };
 use anyhow::{Context, Result, anyhow};
@@ -44,6 +44,7 @@ fn config(arguments: Serve) -> Config {
     let connections = usize::try_from(arguments.max_connections).unwrap_or(usize::MAX);
     Config {
         manifests: arguments.manifests,
+        variables: cli::variable,
         // clap has seen to it that one of the two is given.
         trust: arguments.trust.map_or(Trust::Anybody, Trust::Policy),
         state: arguments.state,
