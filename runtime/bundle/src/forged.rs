@@ -90,7 +90,7 @@ impl Parts {
         documents.extend([self.config, manifest]);
         documents.extend(self.stray);
         let blobs = documents.into_iter().map(|document| (Digest::of(&document), Content::Bytes(document))).collect();
-        archive::write(&path, &blobs, &index).unwrap();
+        archive::write(&path, &blobs, &index, &()).unwrap();
         Forged { folder, path }
     }
 }

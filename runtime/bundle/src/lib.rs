@@ -11,6 +11,7 @@
 
 mod archive;
 mod blob;
+mod component;
 mod config;
 mod digest;
 mod dsse;
@@ -20,6 +21,7 @@ mod layout;
 mod oci;
 mod pack;
 mod policy;
+mod progress;
 mod recipe;
 mod report;
 mod sign;
@@ -35,9 +37,12 @@ pub use config::Config;
 pub use digest::{Digest, InvalidDigest};
 pub use error::Error;
 pub use key::{KeyFiles, PrivateKey, keygen};
-pub use pack::{Overrides, Packed, pack};
+pub use pack::{Overrides, Packed, name, pack, pack_with};
 pub use policy::{Publisher, TrustPolicy};
-pub use report::{Layer, ModelLayer, Report, SignatureReport, TensorReport, inspect, verify_file};
-pub use sign::{Signed, sign};
+pub use progress::Progress;
+pub use report::{
+    Layer, ModelLayer, Report, SignatureReport, TensorReport, inspect, inspect_with, verify_file, verify_file_with,
+};
+pub use sign::{Signed, sign, sign_with};
 pub use store::Store;
 pub use verify::{Bundle, Model, Verified, accept_unsigned, verify};

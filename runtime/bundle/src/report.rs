@@ -1,7 +1,7 @@
 //! What people and scripts are told about a bundle: `torpor inspect` and `torpor verify`. Needs no store and changes nothing.
 
 use crate::{
-    Digest, Error, TrustPolicy,
+    Digest, Error, Progress, TrustPolicy,
     config::sign,
     digest::Piece,
     layout::{Attached, Contents, Layout},
@@ -95,9 +95,17 @@ pub struct SignatureReport {
 /// # Errors
 /// [`Error::Damaged`] when the file is no whole bundle, and [`Error::Io`] when it cannot be read.
 pub fn inspect(path: &Path) -> Result<Report, Error> {
+    inspect_with(path, &())
+}
+
+/// As [`inspect`], and tells `progress` how far it is.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_with(path: &Path, progress: &dyn Progress) -> Result<Report, Error> {
     let layout = Layout::open(path)?;
     let contents = layout.contents()?;
-    report(&layout, &contents)
+    report(&layout, &contents, progress)
 }
 
 /// Checks that `policy` trusts the bundle at `path`: to run as `function`, or to run at all.
@@ -105,9 +113,22 @@ pub fn inspect(path: &Path) -> Result<Report, Error> {
 /// # Errors
 /// As [`verify`](crate::verify).
 pub fn verify_file(path: &Path, policy: &TrustPolicy, function: Option<&FunctionName>) -> Result<Report, Error> {
+    verify_file_with(path, policy, function, &())
+}
+
+/// As [`verify_file`], and tells `progress` how far it is.
+///
+/// # Errors
+/// As [`verify`](crate::verify).
+pub fn verify_file_with(
+    path: &Path,
+    policy: &TrustPolicy,
+    function: Option<&FunctionName>,
+    progress: &dyn Progress,
+) -> Result<Report, Error> {
     let layout = Layout::open(path)?;
     let (contents, publisher) = verify::trusted(&layout, policy, function)?;
-    let mut report = report(&layout, &contents)?;
+    let mut report = report(&layout, &contents, progress)?;
     report.publisher = Some(publisher);
     for signature in &mut report.signatures {
         // The policy has refused the bundle already if one of these was not genuine.
@@ -116,9 +137,10 @@ pub fn verify_file(path: &Path, policy: &TrustPolicy, function: Option<&Function
     Ok(report)
 }
 
-fn report(layout: &Layout, contents: &Contents) -> Result<Report, Error> {
+fn report(layout: &Layout, contents: &Contents, progress: &dyn Progress) -> Result<Report, Error> {
+    progress.expect(contents.pieces().map(|piece| piece.size).sum());
     for piece in contents.pieces() {
-        layout.archive.check(piece)?;
+        layout.archive.check(piece, progress)?;
     }
     let config = &contents.config;
     let tensors = |specs: &[TensorSpec]| specs.iter().map(tensor).collect();
