@@ -3,23 +3,27 @@
 use crate::{
     cli::{Inspect, Keygen, Pack, Sign, Verify},
     failure::Failure,
-    output::{Output, bytes, table},
+    output::{GOOD, Output, bytes, styled, table},
+    progress::Bar,
 };
 use serde_json::json;
-use std::fmt::Write;
+use std::{fmt::Write, path::PathBuf};
 use torpor_bundle::{Overrides, PrivateKey, Report, TensorReport, TrustPolicy};
 
 pub(crate) fn pack(arguments: Pack, output: &Output) -> Result<(), Failure> {
     let overrides = Overrides { module: arguments.module, models: arguments.models.into_iter().collect() };
-    let packed = torpor_bundle::pack(&arguments.folder, &overrides, &arguments.output)?;
-    let file = arguments.output.display().to_string();
+    let named = || torpor_bundle::name(&arguments.folder).map(|name| PathBuf::from(format!("{name}.torpor")));
+    let file = arguments.output.clone().map_or_else(named, Ok)?;
+    let packed = torpor_bundle::pack_with(&arguments.folder, &overrides, &file, &Bar::new("packing", output))?;
+    let file = file.display().to_string();
     let value = json!({ "file": file, "name": packed.name.to_string(), "version": packed.version, "digest": packed.digest.to_string() });
     output.result(&value, |_| format!("packed {} {} into `{file}`\n{}", packed.name, packed.version, packed.digest));
     Ok(())
 }
 
 pub(crate) fn inspect(arguments: &Inspect, output: &Output) -> Result<(), Failure> {
-    output.result(&torpor_bundle::inspect(&arguments.bundle)?, render);
+    let report = torpor_bundle::inspect_with(&arguments.bundle, &Bar::new("reading", output))?;
+    output.result(&report, render);
     Ok(())
 }
 
@@ -37,7 +41,8 @@ pub(crate) fn keygen(arguments: &Keygen, output: &Output) -> Result<(), Failure>
 }
 
 pub(crate) fn sign(arguments: &Sign, output: &Output) -> Result<(), Failure> {
-    let signed = torpor_bundle::sign(&PrivateKey::read(&arguments.key)?, &arguments.bundle)?;
+    let signed =
+        torpor_bundle::sign_with(&PrivateKey::read(&arguments.key)?, &arguments.bundle, &Bar::new("signing", output))?;
     let file = arguments.bundle.display().to_string();
     let value = json!({ "file": file, "digest": signed.digest.to_string(), "keyid": signed.keyid });
     output.result(&value, |_| format!("signed `{file}`\nbundle {}\nkey id {}", signed.digest, signed.keyid));
@@ -46,10 +51,16 @@ pub(crate) fn sign(arguments: &Sign, output: &Output) -> Result<(), Failure> {
 
 pub(crate) fn verify(arguments: &Verify, output: &Output) -> Result<(), Failure> {
     let policy = TrustPolicy::read(&arguments.trust)?;
-    let report = torpor_bundle::verify_file(&arguments.bundle, &policy, arguments.function.as_ref())?;
+    let report = torpor_bundle::verify_file_with(
+        &arguments.bundle,
+        &policy,
+        arguments.function.as_ref(),
+        &Bar::new("verifying", output),
+    )?;
     output.result(&report, |report| {
         let publisher = report.publisher.as_deref().unwrap_or("nobody");
-        format!("{} {} is whole and signed by `{publisher}`\n{}", report.name, report.version, report.digest)
+        let whole = styled(GOOD, "is whole and signed");
+        format!("{} {} {whole} by `{publisher}`\n{}", report.name, report.version, report.digest)
     });
     Ok(())
 }
