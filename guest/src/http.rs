@@ -58,7 +58,7 @@ pub trait Handler {
     fn handle(request: Request) -> Result<Response, Error>;
 }
 
-/// Waits, and leaves the host's thread to others meanwhile. Only HTTP functions have a clock.
+/// Waits, and leaves the host's thread to others meanwhile. The deadline goes on. Only HTTP functions have a clock.
 pub fn sleep(duration: Duration) {
     let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     wasi::clocks::monotonic_clock::subscribe_duration(nanoseconds).block();

@@ -6,7 +6,9 @@
 //! - [`Predict`]: named tensors in, named tensors out; the host serves it over every inference protocol it speaks.
 //! - [`http::Handler`]: any HTTP request, streaming both ways.
 //!
-//! The smallest useful function asks a model and hands back what it says:
+//! # A first function
+//!
+//! The smallest useful one asks a model and hands back what it says:
 //!
 //! ```no_run
 //! use torpor_guest::{Inputs, Model, Outputs, Predict, PredictError, Tensor};
@@ -26,8 +28,77 @@
 //! # fn main() {}
 //! ```
 //!
-//! Every call gets a fresh instance, so keep no state between calls and build no big table at first use: make tables at build
-//! time instead. Model weights live on the host and are shared; [`Model::load`] is cheap.
+//! It is built as a `cdylib` for `wasm32-unknown-unknown`, and `torpor pack` makes a component and a bundle of it.
+//! `torpor new NAME` makes a whole project, with the commands to build, sign and run it.
+//!
+//! # Tensors
+//!
+//! A [`Tensor`] is a handle: its elements stay on the host. Passing it to a model or out as an answer copies nothing;
+//! [`Tensor::to_vec`] and its siblings copy the elements into the function's memory, [`Tensor::new`] out of it. Elements are in
+//! row-major order, and a shape is the size of each dimension, the outermost first; `&[]` is that of a scalar. Every element type
+//! of the Open Inference Protocol is there ([`Datatype`]): Rust's numbers and `bool`, [`f16`] and [`bf16`] by [`Element`], and
+//! byte strings or texts of any length by [`Tensor::bytes`].
+//!
+//! ```no_run
+//! # use torpor_guest::{Datatype, Result, Tensor};
+//! # fn example() -> Result<()> {
+//! let image = Tensor::new(&[1, 3, 2, 2], &[0.5_f32; 12])?;
+//! assert_eq!((image.datatype(), image.shape()), (Datatype::Fp32, vec![1, 3, 2, 2]));
+//! let labels = Tensor::bytes(&[2], &["cat", "kitten"])?;
+//! assert_eq!(labels.to_strings()?, ["cat", "kitten"]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Models
+//!
+//! A function loads models by the names that its manifest grants. A model's weights live on the host and are shared by all
+//! instances, so [`Model::load`] is cheap. One function may ask several models in turn:
+//!
+//! ```no_run
+//! # use torpor_guest::{Inputs, Model, Outputs, Predict, PredictError};
+//! # struct Read;
+//! # impl Predict for Read {
+//! fn predict(mut inputs: Inputs) -> Result<Outputs, PredictError> {
+//!     let mut found = Model::load("detect")?.run([("image", inputs.take("image")?)])?;
+//!     let read = Model::load("recognize")?.run([("boxes", found.take("boxes")?)])?;
+//!     Ok(read)
+//! }
+//! # }
+//! ```
+//!
+//! # Errors
+//!
+//! Whose fault it was decides what the caller sees. [`PredictError::InvalidInput`] and [`http::Error`] reach the caller, so they
+//! name the input and say what was expected. [`PredictError::Failed`] and [`http::Error::internal`] go to the operator's log, and
+//! the caller gets a bare 500. An [`Error`] of this crate turns into the latter by `?`; where it is the caller's, say so:
+//!
+//! ```no_run
+//! # use torpor_guest::{Error, Inputs, Model, ModelErrorKind, Outputs, PredictError};
+//! # fn example(inputs: Inputs) -> Result<Outputs, PredictError> {
+//! Model::load("model")?.run(inputs).map_err(|error| match error {
+//!     Error::Model { kind: ModelErrorKind::InvalidInput, text, .. } => PredictError::InvalidInput(text),
+//!     error => error.into(),
+//! })
+//! # }
+//! ```
+//!
+//! A panic is a trap: the instance ends, and the caller gets a bare 500.
+//!
+//! # What costs what
+//!
+//! Every call gets a fresh instance, which takes some 20 µs. So there is no state between calls, and what an instance computes at
+//! first use it computes for every call: make tables at build time instead. The allocator begins with an arena of 256 KiB in the
+//! memory that the module starts with; growing beyond it makes the host change mappings.
+//!
+//! # Without a host
+//!
+//! On other targets than Wasm the crate compiles, so that `cargo test` can test what needs no host natively. Whatever asks for a
+//! tensor or a model panics there.
+//!
+//! # Features
+//!
+//! `allocator`, on by default, makes this crate's allocator the module's. Turn it off to bring another one.
 
 #[cfg(all(feature = "allocator", target_family = "wasm", not(target_feature = "atomics")))]
 mod allocator;
@@ -52,6 +123,11 @@ pub use crate::{
     tensors::{Inputs, Outputs},
 };
 pub use half::{bf16, f16};
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// Makes a type that is [`Predict`] the function that this module exports.
 ///

@@ -23,10 +23,10 @@ pub struct Model {
 }
 
 impl Model {
-    /// Finds the model of this name.
+    /// Finds the model of this name: that of `[model.NAME]` in `bundle.toml` and in the manifest.
     ///
     /// # Errors
-    /// When the manifest grants none.
+    /// [`Error::Model`], with [`ModelErrorKind::NotFound`](crate::ModelErrorKind::NotFound) when the manifest grants none.
     pub fn load(name: &str) -> Result<Self> {
         let context = graph::load_by_name(name).and_then(|graph| graph.init_execution_context());
         match context {
@@ -35,10 +35,12 @@ impl Model {
         }
     }
 
-    /// Runs the model. The tensors move to it; none of their elements pass through the function's memory.
+    /// Runs the model on tensors by the names, element types and shapes of its own inputs, and waits for its outputs. The tensors
+    /// move to it; none of their elements pass through the function's memory.
     ///
     /// # Errors
-    /// When the tensors are not what the model takes, the deadline passes, or the model fails.
+    /// [`Error::Model`], whose [kind](crate::ModelErrorKind) tells tensors that are not what the model takes from a deadline that
+    /// passed and from a model that failed.
     pub fn run<N: Into<String>>(&self, inputs: impl IntoIterator<Item = (N, Tensor)>) -> Result<Outputs> {
         let inputs = inputs.into_iter().collect::<Outputs>().into_host();
         self.context.compute(inputs).map(Outputs::from_host).map_err(|error| Error::model(&self.name, &error))

@@ -25,7 +25,7 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// When the number of elements is not what the shape says.
+    /// [`Error::Create`] when the number of elements is not what the shape says.
     pub fn new<T: Element>(shape: &[usize], elements: &[T]) -> Result<Self> {
         Self::from_raw(T::DATATYPE, shape, bytemuck::cast_slice(elements))
     }
@@ -33,7 +33,7 @@ impl Tensor {
     /// Makes a tensor of any element type but `BYTES` from the bytes that its elements are made of: row-major, little-endian.
     ///
     /// # Errors
-    /// When the number of bytes is not what shape and element type say.
+    /// [`Error::Create`] when the number of bytes is not what shape and element type say.
     pub fn from_raw(datatype: Datatype, shape: &[usize], data: &[u8]) -> Result<Self> {
         tensors::create(datatype, &wide(shape), data).map(Tensor).map_err(Error::Create)
     }
@@ -47,7 +47,7 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// When the number of elements is not what the shape says.
+    /// [`Error::Create`] when the number of elements is not what the shape says.
     pub fn bytes<E: AsRef<[u8]>>(shape: &[usize], elements: &[E]) -> Result<Self> {
         let elements: Vec<Vec<u8>> = elements.iter().map(|element| element.as_ref().to_vec()).collect();
         tensors::create_bytes(&wide(shape), &elements).map(Tensor).map_err(Error::Create)
@@ -66,7 +66,7 @@ impl Tensor {
     /// A copy of the elements, in row-major order.
     ///
     /// # Errors
-    /// When the tensor holds another element type, or a `BOOL` that is neither 0 nor 1.
+    /// [`Error::Datatype`] when the tensor holds another element type, [`Error::Element`] for a `BOOL` that is neither 0 nor 1.
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         self.expect(T::DATATYPE)?;
         read(&self.0.data())
@@ -81,7 +81,7 @@ impl Tensor {
     /// A copy of the elements of a `BYTES` tensor, in row-major order.
     ///
     /// # Errors
-    /// When the tensor holds another element type.
+    /// [`Error::Datatype`] when the tensor holds another element type.
     pub fn to_byte_strings(&self) -> Result<Vec<Vec<u8>>> {
         self.expect(Datatype::Bytes)?;
         // The host refuses only what was just ruled out.
@@ -91,7 +91,7 @@ impl Tensor {
     /// A copy of the elements of a `BYTES` tensor that holds text, in row-major order.
     ///
     /// # Errors
-    /// When the tensor holds another element type, or an element is not UTF-8.
+    /// [`Error::Datatype`] when the tensor holds another element type, [`Error::Utf8`] when an element is not UTF-8.
     pub fn to_strings(&self) -> Result<Vec<String>> {
         let elements = self.to_byte_strings()?;
         let text = |(index, element)| String::from_utf8(element).map_err(|_| Error::Utf8 { index });

@@ -7,6 +7,13 @@ use crate::{Error, PredictError, Result, Tensor, bindings::predict::wasi::nn};
 pub struct Inputs(Vec<(String, Tensor)>);
 
 /// The tensors that a function or a model answers.
+///
+/// ```no_run
+/// # use torpor_guest::{Outputs, Tensor};
+/// let mut outputs = Outputs::from([("label", Tensor::bytes(&[1], &["cat"])?)]);
+/// outputs.push("score", Tensor::new(&[1], &[0.9_f32])?);
+/// # Ok::<(), torpor_guest::Error>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Outputs(Vec<(String, Tensor)>);
 
@@ -14,7 +21,7 @@ impl Inputs {
     /// Takes the tensor of this name out.
     ///
     /// # Errors
-    /// When the caller sent none.
+    /// [`PredictError::InvalidInput`] when the caller sent none, or when it was taken already.
     pub fn take(&mut self, name: &str) -> Result<Tensor, PredictError> {
         match position(&self.0, name) {
             Some(index) => Ok(self.0.swap_remove(index).1),
@@ -32,7 +39,7 @@ impl Outputs {
     /// Takes the tensor of this name out.
     ///
     /// # Errors
-    /// When there is none.
+    /// [`Error::MissingOutput`] when there is none.
     pub fn take(&mut self, name: &str) -> Result<Tensor> {
         match position(&self.0, name) {
             Some(index) => Ok(self.0.swap_remove(index).1),
@@ -43,7 +50,7 @@ impl Outputs {
         }
     }
 
-    /// Adds a tensor.
+    /// Adds a tensor. Names should differ: the host refuses an answer that has one twice.
     pub fn push(&mut self, name: impl Into<String>, tensor: Tensor) {
         self.0.push((name.into(), tensor));
     }

@@ -31,7 +31,10 @@ fn desk() -> Desk {
 fn without_a_command_it_says_what_there_is() {
     let none: [&str; 0] = [];
     let ran = cli::run(none).refused(2, &["Usage:"]);
-    for command in ["serve", "check", "schema", "ps", "invoke", "pack", "inspect", "keygen", "sign", "verify"] {
+    for command in [
+        "serve", "check", "schema", "ps", "invoke", "new", "pack", "inspect", "keygen", "sign", "verify", "completions",
+        "man",
+    ] {
         assert!(ran.stderr.contains(&format!("\n  {command} ")), "{command} in {}", ran.stderr);
         let help = run([&command, &"--help"]).ok();
         assert!(help.stdout.contains(&format!("Usage: torpor {command}")), "{}", help.stdout);
@@ -42,7 +45,7 @@ fn without_a_command_it_says_what_there_is() {
 #[test]
 fn wrong_use_is_told_with_the_right_one() {
     run([&"serv"]).refused(2, &["'serv'", "'serve'"]);
-    run([&"pack"]).refused(2, &["<FOLDER>", "--output"]);
+    run([&"pack"]).refused(2, &["<FOLDER>", "torpor pack --help"]);
     run([&"serve", &"--manifests", &"."]).refused(2, &["--trust"]);
     run([&"serve", &"--trust", &"t", &"--insecure-allow-unsigned"])
         .refused(2, &["--trust", "--insecure-allow-unsigned"]);

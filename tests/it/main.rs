@@ -5,15 +5,20 @@
 mod fixture;
 
 mod cli; // every command with right and wrong use
+mod completions; // what shells and readers of manual pages are told
 mod crash; // kill -9 at any moment, and state directories in a bad way
 mod drain; // SIGTERM while requests run
 mod edge; // rude, broken and too many clients
 mod embed; // the module `embed` against its reference
 mod filetype; // the module `filetype` against its reference
+mod golden; // what each command writes, whole
 mod http; // functions of plain HTTP requests, and what a guest may do
 mod inference; // the Open Inference Protocol: what it answers, and how it refuses
+mod json; // `--json` has the fields that docs/cli.md says
 mod lifecycle; // cold, waking, warm and back; queues, failures, nothing that grows
 mod metrics; // `/metrics` is OpenMetrics, right, and closed to callers
+mod project; // what `torpor new` makes builds, packs, signs, serves and answers
 mod readme; // the README's commands do what it says
+mod terminal; // colour and progress, for people alone
 mod tools; // other people's tools check bundles, as docs/bundles.md says
 mod trust; // signatures, the trust policy, and bytes that were tampered with

@@ -44,8 +44,9 @@ const GUEST: &str = "torpor-guest";
 const OUTSIDE: [&str; 2] = ["torpor-tests", "torpor-benches"];
 
 /// Libraries that only some crates may name, and why. A `*` at the end stands for any rest.
-const FENCES: [(&[&str], &[&str], &str); 6] = [
+const FENCES: [(&[&str], &[&str], &str); 7] = [
     (&["wasmtime*"], &["torpor-engine"], "no other crate knows the Wasm engine"),
+    (&["wit-component"], &["torpor-bundle"], "a module becomes a component where it is packed, and nowhere else"),
     (&["ort", "ort-sys"], &["torpor-backend-onnxruntime"], "no other crate knows ONNX Runtime"),
     (&["tract-*"], &["torpor-backend-tract"], "no other crate knows tract"),
     (&["openvino*"], &["torpor-backend-openvino"], "no other crate knows OpenVINO"),

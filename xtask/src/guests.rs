@@ -1,5 +1,5 @@
-//! Builds the guests' workspace to Wasm, with whichever toolchain this machine has or can get, and turns each `cdylib` into a
-//! component under `target/modules`. A component is written only when it changes, so that what depends on it rests.
+//! Builds the guests' workspace to Wasm, with whichever toolchain this machine has or can get, and puts each `cdylib` into
+//! `target/modules`, where `torpor pack` takes it from. A module is written only when it changes, so that what depends on it rests.
 
 use crate::{console, run, setup::Assets, stamp, tree, tree::Tree};
 use anyhow::{Context, Result, bail};
@@ -8,7 +8,6 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
-use wit_component::ComponentEncoder;
 
 /// No adapter is needed: guests import only what their WIT world names.
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -44,7 +43,7 @@ pub(crate) fn build(tree: &Tree, assets: &Assets) -> Result<()> {
             .env_remove("CARGO_ENCODED_RUSTFLAGS"),
     )?;
     for library in &libraries {
-        componentize(tree, &library.file)?;
+        keep(tree, &library.file)?;
     }
     Ok(())
 }
@@ -64,17 +63,16 @@ fn libraries(manifest: &Path) -> Result<Vec<Library>> {
     Ok(libraries.collect())
 }
 
-fn componentize(tree: &Tree, file: &str) -> Result<()> {
+/// Puts a module where it is taken from. `torpor pack` makes it a component, as it does for everybody.
+fn keep(tree: &Tree, file: &str) -> Result<()> {
     let from = tree.guest_target().join(TARGET).join("release").join(file).with_extension("wasm");
-    let core = fs::read(&from).with_context(|| format!("`{}` was not built", from.display()))?;
-    let component = ComponentEncoder::default().validate(true).module(&core).and_then(|mut encoder| encoder.encode());
-    let component = component.map_err(|error| anyhow::anyhow!("`{}` makes no component: {error:#}", from.display()))?;
+    let module = fs::read(&from).with_context(|| format!("`{}` was not built", from.display()))?;
     let to = tree.modules().join(file).with_extension("wasm");
-    if fs::read(&to).is_ok_and(|present| present == component) {
+    if fs::read(&to).is_ok_and(|present| present == module) {
         return Ok(());
     }
     console::step("module", tree.short(&to).display());
-    stamp::replace(&to, &component)
+    stamp::replace(&to, &module)
 }
 
 /// The first that works: what is there already, before what has to be fetched.

@@ -43,7 +43,7 @@ enum Task {
     },
     /// Fetch the pinned native library and models into the cache
     Setup,
-    /// Build the modules to Wasm components, in `target/modules`
+    /// Build the modules to Wasm, in `target/modules`
     Modules,
     /// Set up whatever is missing and run all tests; with ARGS, only the tests of the host's workspace that nextest picks by them
     Test {

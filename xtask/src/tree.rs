@@ -39,7 +39,7 @@ impl Tree {
         self.target.join("guest")
     }
 
-    /// The built modules, as components.
+    /// The built modules, which `torpor pack` makes components of.
     pub(crate) fn modules(&self) -> PathBuf {
         self.target.join("modules")
     }

@@ -35,12 +35,12 @@ impl Body {
         Body { stream, _body: body, _of: of, length }
     }
 
-    /// How long the sender says the body is.
+    /// How long the sender says the body is, in bytes; `None` where it does not say.
     pub fn length(&self) -> Option<u64> {
         self.length
     }
 
-    /// The next bytes as they arrive; `None` at the end.
+    /// The next bytes as they arrive, up to 64 KiB at a time; `None` at the end.
     ///
     /// # Errors
     /// When the body breaks off.

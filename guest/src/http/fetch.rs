@@ -41,7 +41,7 @@ pub enum FetchError {
     },
 }
 
-/// Asks another host, and waits until its answer begins.
+/// Asks another host, and waits until its answer begins, whatever its status. `body` is sent whole; that of the answer streams.
 ///
 /// ```no_run
 /// # use torpor_guest::http::{self, Method};

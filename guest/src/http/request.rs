@@ -28,13 +28,13 @@ impl Request {
         self.target.split_once('?').map_or(&self.target, |(path, _)| path)
     }
 
-    /// The first value of this name in the query, decoded.
+    /// The first value of this name in the query, with `+` and `%` decoded; `None` where the name is not there.
     pub fn query(&self, name: &str) -> Option<String> {
         let (_, query) = self.target.split_once('?')?;
         find(query, name)
     }
 
-    /// The first value of this header.
+    /// The first value of this header, whose name may be in capitals or not. A value is bytes, though most are text.
     pub fn header(&self, name: &str) -> Option<Vec<u8>> {
         self.inner.headers().get(name).into_iter().next()
     }

@@ -4,9 +4,10 @@
 //! unseen. So the reader writes every header anew and compares. What the entries mean is the business of `layout`.
 
 use crate::{
-    Digest, Error,
+    Digest, Error, Progress,
     digest::{self, CopyError, Piece},
     error::io_at,
+    progress::Counted,
 };
 use std::{
     collections::BTreeMap,
@@ -47,12 +48,17 @@ pub(crate) enum Content<'a> {
 }
 
 /// Writes a whole archive such that a crash leaves the old file or the new one.
-pub(crate) fn write(path: &Path, blobs: &BTreeMap<Digest, Content<'_>>, index: &[u8]) -> Result<(), Error> {
+pub(crate) fn write(
+    path: &Path,
+    blobs: &BTreeMap<Digest, Content<'_>>,
+    index: &[u8],
+    progress: &dyn Progress,
+) -> Result<(), Error> {
     let folder = folder_of(path);
     let temporary = new_file(folder).map_err(io_at("create a file in", folder))?;
     let mut out = BufWriter::new(temporary.as_file());
     for (digest, content) in blobs {
-        blob(&mut out, path, *digest, content)?;
+        blob(&mut out, path, *digest, content, progress)?;
     }
     let mut end = || -> io::Result<()> {
         entry(&mut out, INDEX, index)?;
@@ -70,7 +76,13 @@ pub(crate) fn write(path: &Path, blobs: &BTreeMap<Digest, Content<'_>>, index: &
     keep().map_err(io_at("write", path))
 }
 
-fn blob(out: &mut impl Write, path: &Path, digest: Digest, content: &Content<'_>) -> Result<(), Error> {
+fn blob(
+    out: &mut impl Write,
+    path: &Path,
+    digest: Digest,
+    content: &Content<'_>,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
     let name = format!("{BLOBS}{}", digest.hex());
     let size = match content {
         Content::Bytes(bytes) => return entry(out, &name, bytes).map_err(io_at("write", path)),
@@ -82,16 +94,20 @@ fn blob(out: &mut impl Write, path: &Path, digest: Digest, content: &Content<'_>
         Content::File(source, _) => {
             let file = File::open(source).map_err(io_at("read", source))?;
             // One byte more than expected is enough to see that the file has grown.
-            let copied = digest::copy(file.take(size.saturating_add(1)), &mut *out).map_err(|error| match error {
-                CopyError::Read(error) => io_at("read", source)(error),
-                CopyError::Write(error) => io_at("write", path)(error),
-            })?;
+            let copied =
+                digest::copy(file.take(size.saturating_add(1)), Counted(&mut *out, progress)).map_err(|error| {
+                    match error {
+                        CopyError::Read(error) => io_at("read", source)(error),
+                        CopyError::Write(error) => io_at("write", path)(error),
+                    }
+                })?;
             if copied != piece {
-                let why = "the file changed while it was packed; pack again when nothing writes to it".to_owned();
-                return Err(Error::Pack { path: source.clone(), why });
+                let why = "the file changed while it was packed".to_owned();
+                let help = "pack again when nothing writes to it".to_owned();
+                return Err(Error::Pack { path: source.clone(), why, help });
             }
         }
-        Content::Archive(archive, _) => archive.copy(piece, &mut *out, path)?,
+        Content::Archive(archive, _) => archive.copy(piece, Counted(&mut *out, progress), path)?,
         Content::Bytes(_) => {}
     }
     out.write_all(padding(size)).map_err(io_at("write", path))
@@ -261,8 +277,8 @@ impl Archive {
     }
 
     /// Checks that a blob is what `piece` says.
-    pub(crate) fn check(&self, piece: Piece) -> Result<(), Error> {
-        self.copy(piece, io::sink(), &self.path)
+    pub(crate) fn check(&self, piece: Piece, progress: &dyn Progress) -> Result<(), Error> {
+        self.copy(piece, Counted(io::sink(), progress), &self.path)
     }
 
     /// The error for a file that is not as it was packed.

@@ -1,5 +1,6 @@
 //! SHA-256 digests as OCI writes them, and copying that hashes on the way. Pure but for the given reader and writer.
 
+use crate::{Progress, progress::Counted};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -110,8 +111,8 @@ pub(crate) fn copy(mut reader: impl Read, mut writer: impl Write) -> Result<Piec
 }
 
 /// Reads `reader` to its end and says what it was.
-pub(crate) fn hash(reader: impl Read) -> io::Result<Piece> {
-    copy(reader, io::sink()).map_err(|(CopyError::Read(error) | CopyError::Write(error))| error)
+pub(crate) fn hash(reader: impl Read, progress: &dyn Progress) -> io::Result<Piece> {
+    copy(reader, Counted(io::sink(), progress)).map_err(|(CopyError::Read(error) | CopyError::Write(error))| error)
 }
 
 #[cfg(test)]

@@ -36,11 +36,13 @@ pub enum Error {
     Pack {
         /// The file or folder that is at fault.
         path: PathBuf,
-        /// Why not, and what to do.
+        /// Why not.
         why: String,
+        /// What to do.
+        help: String,
     },
     /// A file holds no key that can be used.
-    #[error("`{path}` holds no Ed25519 {kind} key in PEM: {why}; `torpor keygen` makes a pair")]
+    #[error("`{path}` holds no Ed25519 {kind} key in PEM: {why}")]
     Key {
         /// The file.
         path: PathBuf,
@@ -50,13 +52,13 @@ pub enum Error {
         why: String,
     },
     /// A key would have overwritten a file.
-    #[error("`{path}` exists already, and keys are never overwritten; choose another name, or move the file away")]
+    #[error("`{path}` exists already, and keys are never overwritten")]
     KeyExists {
         /// The file.
         path: PathBuf,
     },
     /// The file is no bundle, or it is not as it was packed.
-    #[error("`{path}` is not a whole bundle: {why}; pack or fetch it again")]
+    #[error("`{path}` is not a whole bundle: {why}")]
     Damaged {
         /// The bundle.
         path: PathBuf,
@@ -64,16 +66,13 @@ pub enum Error {
         why: String,
     },
     /// Nobody has signed the bundle.
-    #[error("`{path}` is not signed; sign it with `torpor sign`")]
+    #[error("`{path}` is not signed")]
     Unsigned {
         /// The bundle.
         path: PathBuf,
     },
     /// Only keys that the policy does not know have signed the bundle.
-    #[error(
-        "`{path}` is signed only by keys that the trust policy does not know ({keys}); add the publisher to the policy if you \
-         trust it"
-    )]
+    #[error("`{path}` is signed only by keys that the trust policy does not know ({keys})")]
     Untrusted {
         /// The bundle.
         path: PathBuf,
@@ -81,9 +80,7 @@ pub enum Error {
         keys: String,
     },
     /// The key that signed the bundle was revoked.
-    #[error(
-        "`{path}` is signed with a key of `{publisher}` that the trust policy revokes; ask for one signed with a new key"
-    )]
+    #[error("`{path}` is signed with a key of `{publisher}` that the trust policy revokes")]
     Revoked {
         /// The bundle.
         path: PathBuf,
@@ -146,10 +143,7 @@ pub enum Error {
         each: String,
     },
     /// The publisher may not provide this function.
-    #[error(
-        "`{path}` is signed by `{publisher}`, whom the trust policy allows only {functions}, not `{function}`; add a pattern to \
-         `functions` if it should be allowed"
-    )]
+    #[error("`{path}` is signed by `{publisher}`, whom the trust policy allows only {functions}, not `{function}`")]
     NotAllowed {
         /// The bundle.
         path: PathBuf,
@@ -161,7 +155,7 @@ pub enum Error {
         function: FunctionName,
     },
     /// A signature in the name of a known publisher is not that publisher's signature of this bundle.
-    #[error("`{path}` has a false signature in the name of `{publisher}`: {why}; do not use it, and fetch it again")]
+    #[error("`{path}` has a false signature in the name of `{publisher}`: {why}")]
     FalseSignature {
         /// The bundle.
         path: PathBuf,
@@ -181,6 +175,27 @@ pub enum Error {
 }
 
 impl Error {
+    /// What to do about it; `None` where the system's own words have to do ([`Error::Io`]), or the text says it ([`Error::Blob`],
+    /// which no command meets).
+    pub fn help(&self) -> Option<String> {
+        let help = match self {
+            Error::Io { .. } | Error::Blob { .. } => return None,
+            Error::Text { .. } => "correct the file there; `docs/bundles.md` says what it may hold",
+            Error::Pack { help, .. } => help.as_str(),
+            Error::Key { .. } => {
+                "`torpor keygen` makes a pair: `.key.pem` is the private one, `.pub.pem` the public one"
+            }
+            Error::KeyExists { .. } => "choose another name, or move the file away",
+            Error::Damaged { .. } => "pack or fetch it again",
+            Error::Unsigned { .. } => "sign it with `torpor sign`",
+            Error::Untrusted { .. } => "add its publisher to the trust policy if you trust it",
+            Error::Revoked { .. } => "ask its publisher for one signed with a new key",
+            Error::NotAllowed { .. } => "add a pattern to the publisher's `functions` if it should be allowed",
+            Error::FalseSignature { .. } => "do not use it, and fetch it again from where you trust it",
+        };
+        Some(help.to_owned())
+    }
+
     /// Whether the thing asked about is not so (damaged, unsigned, not trusted), rather than that it could not be found out.
     pub fn is_refusal(&self) -> bool {
         match self {

@@ -124,7 +124,7 @@ impl Parts {
         if let Some(absent) = self.absent {
             blobs.remove(&absent).expect("what is left out was there");
         }
-        archive::write(&path, &blobs, &index).unwrap();
+        archive::write(&path, &blobs, &index, &()).unwrap();
         fs::write(&path, (self.file)(fs::read(&path).unwrap())).unwrap();
         let policy = TrustPolicy::parse(Path::new("trust.toml"), &(self.policy)(digest)).unwrap();
         Forged { folder, path, policy }

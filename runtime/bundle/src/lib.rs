@@ -11,6 +11,7 @@
 
 mod archive;
 mod blob;
+mod component;
 mod config;
 mod digest;
 mod dsse;
@@ -21,6 +22,7 @@ mod layout;
 mod oci;
 mod pack;
 mod policy;
+mod progress;
 mod recipe;
 mod report;
 mod sign;
@@ -38,11 +40,13 @@ pub use config::Config;
 pub use digest::{Digest, InvalidDigest};
 pub use error::Error;
 pub use key::{KeyFiles, PrivateKey, keygen};
-pub use pack::{Overrides, Packed, pack};
+pub use pack::{Overrides, Packed, name, pack, pack_with};
 pub use policy::{Key, Pattern, Revocation, Rule, TrustPolicy};
+pub use progress::Progress;
 pub use report::{
-    Layer, ModelLayer, Report, RuleReport, SignatureReport, TensorReport, inspect, inspect_by, verify_file,
+    Layer, ModelLayer, Report, RuleReport, SignatureReport, TensorReport, inspect, inspect_with, verify_file,
+    verify_file_with,
 };
-pub use sign::{Signed, sign};
+pub use sign::{Signed, sign, sign_with};
 pub use store::Store;
 pub use verify::{Bundle, Model, Verified, accept_unsigned, verify};

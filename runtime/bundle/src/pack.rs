@@ -1,8 +1,9 @@
 //! From a module's folder to a bundle. The same inputs give the same bytes, whoever packs them where and when.
 
 use crate::{
-    Digest, Error,
+    Digest, Error, Progress,
     archive::{self, Content},
+    component,
     config::Wire,
     digest::{self, Piece},
     error::io_at,
@@ -11,14 +12,17 @@ use crate::{
 };
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::{Read, Seek},
+    fs::{self, File},
+    io::Read,
     path::{Path, PathBuf},
 };
 use torpor_manifest::{FunctionName, ModelName};
 
 /// How each Wasm module and component begins.
 const WASM: &[u8; 4] = b"\0asm";
+
+/// What a module's author writes of it, in the module's folder.
+const RECIPE: &str = "bundle.toml";
 
 /// Files to take instead of those that a `bundle.toml` names: what was built or fetched elsewhere.
 #[derive(Debug, Clone, Default)]
@@ -40,59 +44,103 @@ pub struct Packed {
     pub version: String,
 }
 
-/// Packs the module folder `dir` into the bundle `out`, unsigned. An older file there is replaced when the new one is complete.
+/// The name that the `bundle.toml` in the module folder `dir` gives.
+///
+/// # Errors
+/// [`Error::Text`] for a mistake in it, and [`Error::Io`] when it cannot be read.
+pub fn name(dir: &Path) -> Result<FunctionName, Error> {
+    let file = dir.join(RECIPE);
+    Ok(recipe::parse(&file, &text::read(&file)?)?.config.name)
+}
+
+/// Packs the module folder `dir` into the bundle `out`, unsigned. An older file there is replaced when the new one is complete. A
+/// core module that describes its interfaces is packed as the component that it makes.
 ///
 /// # Errors
 /// [`Error::Text`] for a mistake in `bundle.toml`, [`Error::Pack`] where files do not make a bundle, else [`Error::Io`].
 pub fn pack(dir: &Path, overrides: &Overrides, out: &Path) -> Result<Packed, Error> {
-    let file = dir.join("bundle.toml");
+    pack_with(dir, overrides, out, &())
+}
+
+/// As [`pack`], and tells `progress` how far it is.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_with(dir: &Path, overrides: &Overrides, out: &Path, progress: &dyn Progress) -> Result<Packed, Error> {
+    let file = dir.join(RECIPE);
     let recipe = recipe::parse(&file, &text::read(&file)?)?;
     if let Some(name) = overrides.models.keys().find(|name| !recipe.models.contains_key(*name)) {
-        return Err(unfit(
-            &file,
-            format!("it has no model `{name}` to be replaced; add `[model.{name}]`, or correct the name"),
-        ));
+        let why = format!("it has no model `{name}` to be replaced");
+        return Err(unfit(&file, why, format!("add `[model.{name}]`, or correct the name")));
     }
-    let mut blobs = BTreeMap::new();
     let module = overrides.module.clone().unwrap_or_else(|| dir.join(&recipe.module));
-    let module = add(&mut blobs, module, true)?;
-    let mut models = BTreeMap::new();
-    for (name, path) in &recipe.models {
-        let path = overrides.models.get(name).cloned().unwrap_or_else(|| dir.join(path));
-        models.insert(name.clone(), add(&mut blobs, path, false)?);
-    }
+    let path = |(name, path): (&ModelName, &PathBuf)| {
+        (name.clone(), overrides.models.get(name).cloned().unwrap_or_else(|| dir.join(path)))
+    };
+    let models: Vec<(ModelName, PathBuf)> = recipe.models.iter().map(path).collect();
+    // Each file is read twice, here and when it is written, since its digest comes before it in the tar. What cannot be read is
+    // told below.
+    let files = models.iter().map(|(_, file)| file).chain([&module]);
+    let bytes: u64 = files.filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum();
+    progress.expect(bytes.saturating_mul(2));
+
+    let mut blobs = BTreeMap::new();
+    let module = add_module(&mut blobs, module, progress)?;
+    let add = |(name, path)| Ok((name, add(&mut blobs, path, progress)?));
+    let models = models.into_iter().map(add).collect::<Result<BTreeMap<_, _>, Error>>()?;
     let config = oci::encode(&Wire::new(&recipe.config));
     let manifest = oci::encode(&Manifest::function(&recipe.config, Piece::of(&config), module, &models));
     let manifest_piece = Piece::of(&manifest);
     let index = oci::encode(&Index::new(manifest_piece, &recipe.config.version, Vec::new()));
     if [&config, &manifest].iter().any(|document| document.len() as u64 > archive::MAX_DOCUMENT) {
-        return Err(unfit(&file, "it says too much; shorten its texts"));
+        return Err(unfit(&file, "it says too much", "shorten its texts"));
     }
     for document in [config, manifest] {
         blobs.insert(Digest::of(&document), Content::Bytes(document));
     }
-    archive::write(out, &blobs, &index)?;
+    archive::write(out, &blobs, &index, progress)?;
     Ok(Packed { digest: manifest_piece.digest, name: recipe.config.name, version: recipe.config.version })
 }
 
-/// Adds a file to what is written. It is read twice, here and when it is written, since its digest comes before it in the tar.
-fn add(blobs: &mut BTreeMap<Digest, Content<'_>>, path: PathBuf, wasm: bool) -> Result<Piece, Error> {
-    let mut file = File::open(&path).map_err(io_at("read", &path))?;
-    if wasm {
-        let mut magic = Vec::new();
-        file.by_ref().take(4).read_to_end(&mut magic).and_then(|_| file.rewind()).map_err(io_at("read", &path))?;
-        if magic != WASM {
-            return Err(unfit(&path, "it is no Wasm module; build it, and give the `.wasm` file"));
+/// Adds the module: a file as it is, or the component that a core module makes, which is made in memory.
+fn add_module(
+    blobs: &mut BTreeMap<Digest, Content<'_>>,
+    path: PathBuf,
+    progress: &dyn Progress,
+) -> Result<Piece, Error> {
+    let mut head = Vec::new();
+    let file = File::open(&path).map_err(io_at("read", &path))?;
+    file.take(component::CORE.len() as u64).read_to_end(&mut head).map_err(io_at("read", &path))?;
+    if !head.starts_with(WASM) {
+        return Err(unfit(&path, "it is no Wasm module", "build it, and give the `.wasm` file"));
+    }
+    if head == component::CORE {
+        let core = fs::read(&path).map_err(io_at("read", &path))?;
+        let component = component::of(&core).map_err(|why| {
+            let help = "build it for `wasm32-unknown-unknown`, or as a component, with bindings of one version";
+            unfit(&path, why, help)
+        })?;
+        if let Some(component) = component {
+            let piece = Piece::of(&component);
+            progress.advance((core.len() as u64).saturating_mul(2));
+            blobs.insert(piece.digest, Content::Bytes(component));
+            return Ok(piece);
         }
     }
-    let piece = digest::hash(file).map_err(io_at("read", &path))?;
+    add(blobs, path, progress)
+}
+
+/// Adds a file to what is written.
+fn add(blobs: &mut BTreeMap<Digest, Content<'_>>, path: PathBuf, progress: &dyn Progress) -> Result<Piece, Error> {
+    let file = File::open(&path).map_err(io_at("read", &path))?;
+    let piece = digest::hash(file, progress).map_err(io_at("read", &path))?;
     if piece.size == 0 {
-        return Err(unfit(&path, "it is empty; fetch or build it again"));
+        return Err(unfit(&path, "it is empty", "fetch or build it again"));
     }
     blobs.insert(piece.digest, Content::File(path, piece.size));
     Ok(piece)
 }
 
-fn unfit(path: &Path, why: impl Into<String>) -> Error {
-    Error::Pack { path: path.to_owned(), why: why.into() }
+fn unfit(path: &Path, why: impl Into<String>, help: impl Into<String>) -> Error {
+    Error::Pack { path: path.to_owned(), why: why.into(), help: help.into() }
 }

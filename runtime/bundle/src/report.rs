@@ -1,7 +1,7 @@
 //! What people and scripts are told about a bundle: `torpor inspect` and `torpor verify`. Needs no store and changes nothing.
 
 use crate::{
-    Digest, Error, Rule, TrustPolicy,
+    Digest, Error, Progress, Rule, TrustPolicy,
     config::sign,
     digest::Piece,
     judge,
@@ -117,19 +117,19 @@ pub struct SignatureReport {
 /// # Errors
 /// [`Error::Damaged`] when the file is no whole bundle, and [`Error::Io`] when it cannot be read.
 pub fn inspect(path: &Path) -> Result<Report, Error> {
-    let layout = Layout::open(path)?;
-    let contents = layout.contents()?;
-    report(&layout, &contents)
+    inspect_with(path, None, &())
 }
 
-/// Reads the bundle at `path` without judging it as a whole, and says of each signature what `policy` makes of it.
+/// As [`inspect`], and says of each signature what `policy` makes of it, without judging the whole. Tells `progress` how far it
+/// is.
 ///
 /// # Errors
 /// As [`inspect`].
-pub fn inspect_by(path: &Path, policy: &TrustPolicy) -> Result<Report, Error> {
+pub fn inspect_with(path: &Path, policy: Option<&TrustPolicy>, progress: &dyn Progress) -> Result<Report, Error> {
     let layout = Layout::open(path)?;
     let contents = layout.contents()?;
-    let mut report = report(&layout, &contents)?;
+    let mut report = report(&layout, &contents, progress)?;
+    let Some(policy) = policy else { return Ok(report) };
     for (attached, signature) in layout.signatures.iter().zip(&mut report.signatures) {
         if let Err(Error::FalseSignature { why, .. }) = signature.judge(&layout, attached, policy, None) {
             *signature =
@@ -144,9 +144,22 @@ pub fn inspect_by(path: &Path, policy: &TrustPolicy) -> Result<Report, Error> {
 /// # Errors
 /// As [`verify`](crate::verify).
 pub fn verify_file(path: &Path, policy: &TrustPolicy, function: Option<&FunctionName>) -> Result<Report, Error> {
+    verify_file_with(path, policy, function, &())
+}
+
+/// As [`verify_file`], and tells `progress` how far it is.
+///
+/// # Errors
+/// As [`verify`](crate::verify).
+pub fn verify_file_with(
+    path: &Path,
+    policy: &TrustPolicy,
+    function: Option<&FunctionName>,
+    progress: &dyn Progress,
+) -> Result<Report, Error> {
     let layout = Layout::open(path)?;
     let (contents, publishers) = verify::trusted(&layout, policy, function)?;
-    let mut report = report(&layout, &contents)?;
+    let mut report = report(&layout, &contents, progress)?;
     report.publishers = publishers;
     report.rules = function.map_or_else(Vec::new, |function| policy.rules_for(function).map(rule).collect());
     for (attached, signature) in layout.signatures.iter().zip(&mut report.signatures) {
@@ -186,9 +199,10 @@ impl SignatureReport {
     }
 }
 
-fn report(layout: &Layout, contents: &Contents) -> Result<Report, Error> {
+fn report(layout: &Layout, contents: &Contents, progress: &dyn Progress) -> Result<Report, Error> {
+    progress.expect(contents.pieces().map(|piece| piece.size).sum());
     for piece in contents.pieces() {
-        layout.archive.check(piece)?;
+        layout.archive.check(piece, progress)?;
     }
     let config = &contents.config;
     let tensors = |specs: &[TensorSpec]| specs.iter().map(tensor).collect();

@@ -1,7 +1,7 @@
 //! Adds a publisher's signature to a bundle. The manifest and its digest stay as they are; only the file around them grows.
 
 use crate::{
-    Digest, Error, PrivateKey,
+    Digest, Error, PrivateKey, Progress,
     archive::{self, Content},
     digest::Piece,
     dsse::{Envelope, Statement},
@@ -24,8 +24,17 @@ pub struct Signed {
 /// # Errors
 /// [`Error::Damaged`] when the file is no whole bundle; it is not changed then. Else [`Error::Io`].
 pub fn sign(key: &PrivateKey, file: &Path) -> Result<Signed, Error> {
+    sign_with(key, file, &())
+}
+
+/// As [`sign`], and tells `progress` how far it is.
+///
+/// # Errors
+/// As [`sign`].
+pub fn sign_with(key: &PrivateKey, file: &Path, progress: &dyn Progress) -> Result<Signed, Error> {
     let layout = Layout::open(file)?;
     let contents = layout.contents()?;
+    progress.expect(contents.pieces().chain([layout.manifest]).map(|piece| piece.size).sum());
     let keyid = key.keyid();
     let mut blobs = BTreeMap::new();
     let mut keep = |piece: Piece| drop(blobs.insert(piece.digest, Content::Archive(&layout.archive, piece.size)));
@@ -44,6 +53,6 @@ pub fn sign(key: &PrivateKey, file: &Path) -> Result<Signed, Error> {
         blobs.insert(Digest::of(&document), Content::Bytes(document));
     }
     let index = oci::encode(&Index::new(layout.manifest, &contents.config.version, referrers));
-    archive::write(file, &blobs, &index)?;
+    archive::write(file, &blobs, &index, progress)?;
     Ok(Signed { digest: layout.manifest.digest, keyid })
 }

@@ -39,7 +39,7 @@ impl Store {
         let path = self.folder.join(piece.digest.hex());
         // A blob that is damaged, or cannot be read, is replaced.
         if let Ok(Some(blob)) = Blob::whole(piece, &path) {
-            archive.check(piece)?;
+            archive.check(piece, &())?;
             return Ok(blob);
         }
         let mut temporary = tempfile::Builder::new()

@@ -49,7 +49,7 @@ pub struct Config {
 #[non_exhaustive]
 pub enum Error {
     /// An address could not be taken.
-    #[error("cannot listen on `{address}`; stop the program that has it, or choose another with `{flag}`")]
+    #[error("cannot listen on `{address}`")]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -60,10 +60,18 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The admin interface would be reachable from other machines.
-    #[error(
-        "the admin address `{0}` is not on loopback; its interface has no passwords, so choose one such as `127.0.0.1:8081`"
-    )]
+    #[error("the admin address `{0}` is not on loopback, and its interface has no passwords")]
     AdminNotLoopback(SocketAddr),
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn help(&self) -> String {
+        match self {
+            Error::Bind { flag, .. } => format!("stop the program that has it, or choose another with `{flag}`"),
+            Error::AdminNotLoopback(_) => "choose one such as `127.0.0.1:8081`".to_owned(),
+        }
+    }
 }
 
 /// Both listeners, bound.

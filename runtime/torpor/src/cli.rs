@@ -1,6 +1,7 @@
 //! The commands and their flags. The environment is read here and nowhere else.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::SystemTime};
 use torpor_manifest::{FunctionName, ModelName};
 
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Ps(Ps),
     /// Call a function of a running host.
     Invoke(Invoke),
+    /// Make a project for a module: sources, bundle, manifest, and the commands to run it.
+    New(New),
     /// Pack a module folder into a bundle.
     Pack(Pack),
     /// Show what is in a bundle.
@@ -37,6 +40,10 @@ pub(crate) enum Command {
     Sign(Sign),
     /// Check that a trust policy accepts a bundle.
     Verify(Verify),
+    /// Write what a shell needs to complete commands and flags.
+    Completions(Completions),
+    /// Write the manual pages.
+    Man(Man),
 }
 
 #[derive(Debug, Args)]
@@ -150,18 +157,50 @@ pub(crate) enum Trigger {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct New {
+    /// The function's name, and that of its crate.
+    pub(crate) name: FunctionName,
+    /// What the function takes and gives.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) kind: Kind,
+    /// The folder to make, instead of one named after the function.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) path: Option<PathBuf>,
+    /// Where the crate `torpor-guest` is: a folder, or the address of a Git repository. Without it, crates.io.
+    #[arg(long, value_name = "PATH|URL")]
+    pub(crate) guest: Option<String>,
+}
+
+/// Kinds of functions; what `torpor new` makes of each is in `template.rs`.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum Kind {
+    /// Named tensors, around a model; served over the inference protocols.
+    #[default]
+    Predict,
+    /// Any HTTP request.
+    Http,
+}
+
+impl Kind {
+    /// The word for it on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Pack {
     /// The module's folder, with a `bundle.toml`.
     pub(crate) folder: PathBuf,
-    /// The component to take instead of the one that `bundle.toml` names.
+    /// The Wasm file to take instead of the one that `bundle.toml` names: a component, or a core module that makes one.
     #[arg(long, value_name = "WASM")]
     pub(crate) module: Option<PathBuf>,
     /// A model file to take instead of the one that `bundle.toml` names.
     #[arg(long = "model", value_name = "NAME=FILE", value_parser = model)]
     pub(crate) models: Vec<(ModelName, PathBuf)>,
-    /// The bundle to write.
+    /// The bundle to write, instead of `NAME.torpor` in the current folder.
     #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: PathBuf,
+    pub(crate) output: Option<PathBuf>,
 }
 
 fn model(text: &str) -> Result<(ModelName, PathBuf), String> {
@@ -213,4 +252,18 @@ pub(crate) struct Verify {
     /// Judge as of this time instead of now, such as `2030-01-31` or `2030-01-31T12:00:00Z`.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) at: Option<SystemTime>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// Write the page of each command into this folder, instead of the first one to standard output.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
 }

@@ -1,6 +1,7 @@
 //! From manifest files to checked manifests: the I/O that `torpor-manifest` does not do.
 
-use anyhow::{Context, Result, bail};
+use crate::Advice;
+use anyhow::{Context, Result};
 use std::{
     ffi::OsString,
     fs,
@@ -45,7 +46,8 @@ fn files(source: &Path) -> Result<Vec<PathBuf>> {
     let mut files: Vec<_> =
         paths.into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "toml")).collect();
     if files.is_empty() {
-        bail!("there is no manifest in `{}`: no file there ends in `.toml`", source.display());
+        let what = format!("there is no manifest in `{}`: no file there ends in `.toml`", source.display());
+        return Err(Advice::new(what, "give the folder of manifests, or one of them").into());
     }
     files.sort();
     Ok(files)

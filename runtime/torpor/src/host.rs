@@ -1,7 +1,7 @@
 //! Puts the parts together.
 
-use crate::{backends, read_manifests};
-use anyhow::{Context, Result, bail};
+use crate::{Advice, advice, backends, read_manifests};
+use anyhow::{Context, Result};
 use std::{
     ffi::OsString,
     fs::{self, File, TryLockError},
@@ -89,7 +89,8 @@ pub async fn build(config: Config) -> Result<Host> {
                 match deploy(&engine, &store, trust.as_ref(), &manifest) {
                     Ok(function) => functions.add(function)?,
                     Err(error) => {
-                        let cause = format!("{error:#}");
+                        let help = advice::help(&error).map(|help| format!("; {help}")).unwrap_or_default();
+                        let cause = format!("{error:#}{help}");
                         tracing::error!(function = %manifest.name, cause, "the function is not deployed");
                         functions.add_failed(manifest, cause)?;
                     }
@@ -121,10 +122,10 @@ fn lock(state: &Path) -> Result<File> {
     let file = File::create(state.join("lock")).with_context(what)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!(
-            "the state directory `{}` is in use by another host; stop that one, or choose another directory with `--state`",
-            state.display()
-        ),
+        Err(TryLockError::WouldBlock) => {
+            let what = format!("the state directory `{}` is in use by another host", state.display());
+            Err(Advice::new(what, "stop that one, or choose another directory with `--state`").into())
+        }
         Err(TryLockError::Error(error)) => Err(error).with_context(what),
     }
 }

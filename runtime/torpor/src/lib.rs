@@ -3,10 +3,12 @@
 //! This is the one place that names all the other crates and puts them together. The binary beside it reads the command line
 //! and the environment; nothing below does.
 
+mod advice;
 mod backends;
 mod deployments;
 mod host;
 
+pub use advice::{Advice, help};
 pub use deployments::read_manifests;
 pub use host::{Config, Host, Trust, build};
 // The parts whose types `Config` and `Host` show to those who embed the host.

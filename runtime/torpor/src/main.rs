@@ -4,6 +4,8 @@ mod cli;
 mod command;
 mod failure;
 mod output;
+mod progress;
+mod template;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -12,7 +14,10 @@ use output::Output;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return output::usage(&error),
+    };
     let output = Output { json: cli.json };
     match run(cli.command, &output) {
         Ok(()) => ExitCode::SUCCESS,
@@ -25,18 +30,21 @@ fn main() -> ExitCode {
 
 fn run(command: Command, output: &Output) -> Result<(), Failure> {
     match command {
-        Command::Serve(arguments) => command::serve::run(arguments),
+        Command::Serve(arguments) => command::serve::run(arguments, output),
         Command::Check(arguments) => command::check::run(&arguments, output),
         Command::Schema => {
             output.document(&torpor_manifest::json_schema());
             Ok(())
         }
         Command::Ps(arguments) => command::ps::run(&arguments, output),
-        Command::Invoke(arguments) => command::invoke::run(&arguments),
+        Command::Invoke(arguments) => command::invoke::run(&arguments, output),
+        Command::New(arguments) => command::new::run(&arguments, output),
         Command::Pack(arguments) => command::bundle::pack(arguments, output),
         Command::Inspect(arguments) => command::bundle::inspect(&arguments, output),
         Command::Keygen(arguments) => command::bundle::keygen(&arguments, output),
         Command::Sign(arguments) => command::bundle::sign(&arguments, output),
         Command::Verify(arguments) => command::bundle::verify(&arguments, output),
+        Command::Completions(arguments) => command::reference::completions(&arguments, output),
+        Command::Man(arguments) => command::reference::man(&arguments, output),
     }
 }

@@ -1,11 +1,35 @@
-//! What commands write: tables and sentences for people, JSON for scripts.
-#![expect(clippy::print_stderr, reason = "this file is where the command line speaks")]
+//! What commands write: tables and sentences for people, with colour where a terminal shows it; JSON for scripts.
+//!
+//! Everything goes through `anstream`, which takes the colours out where standard output is no terminal, or `NO_COLOR` is set.
 
-use crate::failure::Failure;
+use crate::{cli::Cli, failure::Failure};
+use anstream::{AutoStream, ColorChoice, eprintln, stdout};
+use clap::{
+    CommandFactory,
+    builder::styling::{AnsiColor, Effects, Style},
+    error::ErrorKind,
+};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
-use std::io::{IsTerminal, Write, stderr, stdout};
+use serde_json::json;
+use std::{
+    io::{Write, stderr},
+    process::ExitCode,
+};
 use torpor_manifest::Diagnostics;
+
+/// What went wrong.
+const ERROR: Style = AnsiColor::Red.on_default().effects(Effects::BOLD);
+/// What to do about it.
+const HELP: Style = AnsiColor::Cyan.on_default();
+/// The head of a table.
+const HEAD: Style = Style::new().effects(Effects::BOLD);
+/// As it should be.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+/// On its way.
+pub(crate) const MOVING: Style = AnsiColor::Yellow.on_default();
+/// As it should not be.
+pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 
 pub(crate) struct Output {
     pub(crate) json: bool,
@@ -26,18 +50,62 @@ impl Output {
         line(text.trim_end());
     }
 
-    /// Writes why a command failed.
+    /// Writes why a command failed, and what to do about it.
     pub(crate) fn failure(&self, failure: &Failure) {
-        let error = failure.error();
+        let Some(error) = failure.error() else { return };
         let diagnostics = error.downcast_ref::<Diagnostics>();
+        let coloured = AutoStream::choice(&stderr()) != ColorChoice::Never;
         match (self.json, diagnostics) {
             (true, Some(diagnostics)) => {
-                json(&serde_json::json!({ "error": "the manifests have mistakes", "mistakes": diagnostics }))
+                let help = "correct them; `docs/manifest.md` has every key";
+                json(&json!({ "error": "the manifests have mistakes", "help": help, "mistakes": diagnostics }));
             }
-            (true, None) => json(&serde_json::json!({ "error": format!("{error:#}") })),
-            (false, Some(diagnostics)) => eprintln!("{}", diagnostics.render(stderr().is_terminal())),
-            (false, None) => eprintln!("error: {error:#}"),
+            (true, None) => json(&json!({ "error": format!("{error:#}"), "help": help(error) })),
+            (false, Some(diagnostics)) => eprintln!("{}", diagnostics.render(coloured)),
+            (false, None) => {
+                eprintln!("{ERROR}error:{ERROR:#} {error:#}");
+                eprintln!("{HELP}help:{HELP:#} {}", help(error));
+            }
         }
+    }
+}
+
+/// What to do about an error.
+pub(crate) fn help(error: &anyhow::Error) -> String {
+    torpor::help(error).unwrap_or_else(|| "`torpor help COMMAND` says how a command is used".to_owned())
+}
+
+/// Writes what `clap` says: help that was asked for, or how a command was used wrongly. Ends as the program has to.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    let shown = matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
+    if !error.use_stderr() || shown {
+        // A reader that has gone away is no error.
+        let _ = error.print();
+        return ExitCode::from(if shown { 2 } else { 0 });
+    }
+    // What follows is a pointer to `--help`, which is given in the words of this program's other errors.
+    let cut = |text: &str| text.split("For more information").next().unwrap_or_default().trim_end().to_owned();
+    let plain = cut(&error.render().to_string());
+    let help = format!(
+        "`{} --help` shows the right use",
+        command(std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()))
+    );
+    if std::env::args_os().any(|argument| argument == "--json") {
+        let what = plain.split("\n\nUsage:").next().unwrap_or_default();
+        let what: Vec<&str> = what.trim_start_matches("error: ").split_whitespace().collect();
+        json(&json!({ "error": what.join(" "), "help": help }));
+    } else {
+        eprintln!("{}\n\n{HELP}help:{HELP:#} {help}", cut(&error.render().ansi().to_string()));
+    }
+    ExitCode::from(2)
+}
+
+/// The command that was meant, such as `torpor pack`: the first argument that is one.
+fn command(mut arguments: impl Iterator<Item = String>) -> String {
+    let whole = Cli::command();
+    match arguments.find_map(|argument| whole.find_subcommand(argument).map(clap::Command::get_name)) {
+        Some(command) => format!("torpor {command}"),
+        None => "torpor".to_owned(),
     }
 }
 
@@ -53,7 +121,12 @@ fn line(text: &str) {
     let _ = writeln!(stdout().lock(), "{text}");
 }
 
-/// Columns as wide as their content, without lines.
+/// `text` in a style.
+pub(crate) fn styled(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// Columns as wide as their content, without lines; the head is bold.
 pub(crate) fn table<const COLUMNS: usize>(
     head: [&str; COLUMNS],
     rows: impl IntoIterator<Item = [String; COLUMNS]>,
@@ -64,7 +137,9 @@ pub(crate) fn table<const COLUMNS: usize>(
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    let mut lines = table.lines().map(|line| line.trim_end().to_owned());
+    let head = lines.next().map(|head| styled(HEAD, &head) + "\n").unwrap_or_default();
+    head + &lines.map(|line| line + "\n").collect::<String>()
 }
 
 /// Bytes for people, in binary units.
@@ -95,6 +170,14 @@ mod tests {
     #[test]
     fn columns_line_up() {
         let rows = [["a".to_owned(), "1".to_owned()], ["long".to_owned(), String::new()]];
-        assert_eq!(table(["NAME", "N"], rows), "NAME  N\na     1\nlong\n");
+        let table = anstream::adapter::strip_str(&table(["NAME", "N"], rows)).to_string();
+        assert_eq!(table, "NAME  N\na     1\nlong\n");
+    }
+
+    #[test]
+    fn the_command_is_found_among_the_arguments() {
+        let command = |line: &str| command(line.split(' ').map(str::to_owned));
+        assert_eq!(command("torpor --json sign --key x"), "torpor sign");
+        assert_eq!(command("torpor sgn"), "torpor");
     }
 }

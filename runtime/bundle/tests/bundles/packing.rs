@@ -1,8 +1,10 @@
 //! What goes in, and that the same goes out.
 
 use crate::fixture::{Fixture, MODEL, MODULE, RECIPE, have};
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
-use torpor_bundle::{Digest, Overrides, accept_unsigned, inspect, pack};
+use std::{cell::Cell, collections::BTreeMap, fs, path::Path, process::Command};
+use torpor_bundle::{
+    Digest, Error, Overrides, PrivateKey, Progress, accept_unsigned, inspect, inspect_with, pack, pack_with, sign_with,
+};
 
 #[test]
 fn the_same_inputs_give_the_same_bytes() {
@@ -136,4 +138,57 @@ fn a_bundle_is_an_oci_layout_that_tar_unpacks() {
     assert_eq!(signature["subject"]["digest"], index["manifests"][0]["digest"]);
     assert_eq!(fs::read(blob(&signature["config"])).unwrap(), b"{}");
     blob(&signature["layers"][0]);
+}
+
+/// What was promised, and what was done of it.
+#[derive(Default)]
+struct Told {
+    expected: Cell<u64>,
+    done: Cell<u64>,
+}
+
+impl Progress for Told {
+    fn expect(&self, bytes: u64) {
+        assert_eq!((self.expected.get(), self.done.get()), (0, 0), "it was told late, or twice");
+        self.expected.set(bytes);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.done.set(self.done.get() + bytes);
+    }
+}
+
+#[test]
+fn progress_ends_where_it_was_said_to() {
+    let fixture = Fixture::new();
+    let weights = vec![7; 300_000];
+    fixture.write("model.onnx", &weights);
+    fixture.keygen("acme");
+    let key = PrivateKey::read(&fixture.path("acme.key.pem")).unwrap();
+    let whole = |least: usize, work: &dyn Fn(&Told)| {
+        let told = Told::default();
+        work(&told);
+        assert_eq!(told.done.get(), told.expected.get());
+        assert!(told.done.get() >= least as u64, "{} of {least}", told.done.get());
+    };
+    let bundle = fixture.bundle();
+    whole(2 * weights.len(), &|told| drop(pack_with(&fixture.path(""), &Overrides::default(), &bundle, told).unwrap()));
+    whole(weights.len(), &|told| drop(sign_with(&key, &bundle, told).unwrap()));
+    whole(weights.len(), &|told| drop(inspect_with(&bundle, told).unwrap()));
+}
+
+#[test]
+fn a_core_module_that_is_broken_is_not_packed() {
+    let fixture = Fixture::new();
+    fixture.pack();
+    let before = fs::read(fixture.bundle()).unwrap();
+    fixture.write("echo.wasm", b"\0asm\x01\0\0\0\x01\x7f");
+    let error = pack(&fixture.path(""), &Overrides::default(), &fixture.bundle()).unwrap_err();
+    assert!(matches!(&error, Error::Pack { path, .. } if *path == fixture.path("echo.wasm")), "{error}");
+    assert!(error.help().is_some_and(|help| help.contains("wasm32-unknown-unknown")), "{error:?}");
+    assert_eq!(fs::read(fixture.bundle()).unwrap(), before);
+    // One that describes no interfaces is packed as it is.
+    fixture.write("echo.wasm", b"\0asm\x01\0\0\0");
+    fixture.pack();
+    assert_eq!(inspect(&fixture.bundle()).unwrap().module.digest, Digest::of(b"\0asm\x01\0\0\0"));
 }

@@ -3,26 +3,27 @@
 use crate::{
     cli::{Inspect, Keygen, Pack, Sign, Verify},
     failure::Failure,
-    output::{Output, bytes, table},
+    output::{GOOD, Output, bytes, styled, table},
+    progress::Bar,
 };
 use serde_json::json;
-use std::fmt::Write;
+use std::{fmt::Write, path::PathBuf};
 use torpor_bundle::{Overrides, PrivateKey, Report, TensorReport, TrustPolicy};
 
 pub(crate) fn pack(arguments: Pack, output: &Output) -> Result<(), Failure> {
     let overrides = Overrides { module: arguments.module, models: arguments.models.into_iter().collect() };
-    let packed = torpor_bundle::pack(&arguments.folder, &overrides, &arguments.output)?;
-    let file = arguments.output.display().to_string();
+    let named = || torpor_bundle::name(&arguments.folder).map(|name| PathBuf::from(format!("{name}.torpor")));
+    let file = arguments.output.clone().map_or_else(named, Ok)?;
+    let packed = torpor_bundle::pack_with(&arguments.folder, &overrides, &file, &Bar::new("packing", output))?;
+    let file = file.display().to_string();
     let value = json!({ "file": file, "name": packed.name.to_string(), "version": packed.version, "digest": packed.digest.to_string() });
     output.result(&value, |_| format!("packed {} {} into `{file}`\n{}", packed.name, packed.version, packed.digest));
     Ok(())
 }
 
 pub(crate) fn inspect(arguments: &Inspect, output: &Output) -> Result<(), Failure> {
-    let report = match &arguments.trust {
-        Some(trust) => torpor_bundle::inspect_by(&arguments.bundle, &TrustPolicy::read(trust)?)?,
-        None => torpor_bundle::inspect(&arguments.bundle)?,
-    };
+    let policy = arguments.trust.as_deref().map(TrustPolicy::read).transpose()?;
+    let report = torpor_bundle::inspect_with(&arguments.bundle, policy.as_ref(), &Bar::new("reading", output))?;
     output.result(&report, render);
     Ok(())
 }
@@ -41,7 +42,8 @@ pub(crate) fn keygen(arguments: &Keygen, output: &Output) -> Result<(), Failure>
 }
 
 pub(crate) fn sign(arguments: &Sign, output: &Output) -> Result<(), Failure> {
-    let signed = torpor_bundle::sign(&PrivateKey::read(&arguments.key)?, &arguments.bundle)?;
+    let signed =
+        torpor_bundle::sign_with(&PrivateKey::read(&arguments.key)?, &arguments.bundle, &Bar::new("signing", output))?;
     let file = arguments.bundle.display().to_string();
     let value = json!({ "file": file, "digest": signed.digest.to_string(), "keyid": signed.keyid });
     output.result(&value, |_| format!("signed `{file}`\nbundle {}\nkey id {}", signed.digest, signed.keyid));
@@ -53,11 +55,15 @@ pub(crate) fn verify(arguments: &Verify, output: &Output) -> Result<(), Failure>
     if let Some(moment) = arguments.at {
         policy = policy.at(moment);
     }
-    let report = torpor_bundle::verify_file(&arguments.bundle, &policy, arguments.function.as_ref())?;
+    let report = torpor_bundle::verify_file_with(
+        &arguments.bundle,
+        &policy,
+        arguments.function.as_ref(),
+        &Bar::new("verifying", output),
+    )?;
     output.result(&report, |report| {
-        let publishers = names(&report.publishers);
-        let mut text =
-            format!("{} {} is whole and signed by {publishers}\n{}\n", report.name, report.version, report.digest);
+        let (publishers, whole) = (names(&report.publishers), styled(GOOD, "is whole and signed"));
+        let mut text = format!("{} {} {whole} by {publishers}\n{}\n", report.name, report.version, report.digest);
         for rule in &report.rules {
             let (threshold, publishers) = (rule.threshold, names(&rule.publishers));
             let _ = writeln!(text, "the rule for {} is met: {threshold} of {publishers}", names(&rule.functions));

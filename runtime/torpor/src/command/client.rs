@@ -1,9 +1,10 @@
 //! Talking to a running host.
 
 use crate::failure::Failure;
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use serde::Deserialize;
 use std::{net::SocketAddr, time::Duration};
+use torpor::Advice;
 use torpor_manifest::FunctionName;
 use ureq::{Agent, Body, http::Response};
 
@@ -47,16 +48,26 @@ pub(super) fn agent() -> Agent {
 pub(super) fn functions(admin: SocketAddr, name: Option<&FunctionName>) -> Result<String, Failure> {
     let path = name.map_or_else(|| "/functions".to_owned(), |name| format!("/functions/{name}"));
     let mut answer = reached(agent().get(format!("http://{admin}{path}")).call(), admin, "--admin")?;
-    let text = answer.body_mut().read_to_string().context("the host broke off its answer")?;
+    let text = answer
+        .body_mut()
+        .read_to_string()
+        .with_context(|| Advice::new("the host broke off its answer", "its log says why"))?;
     match (answer.status().as_u16(), name) {
         (200, _) => Ok(text),
         (404, Some(name)) => {
-            Err(Failure::NotSo(anyhow!("the host has no function `{name}`; `torpor ps` lists those it has")))
+            let what = format!("the host has no function `{name}`");
+            Err(Failure::NotSo(Advice::new(what, "`torpor ps` lists those it has").into()))
         }
         (status, _) => {
-            Err(Failure::NotSo(anyhow!("`{admin}` is no admin address of a Torpor host: it answered {status}")))
+            let what = format!("`{admin}` is no admin address of a Torpor host: it answered {status}");
+            Err(Failure::NotSo(Advice::new(what, "say where the host's admin interface is with `--admin`").into()))
         }
     }
+}
+
+/// The host writes what this program does not understand.
+pub(super) fn other_version() -> Advice {
+    Advice::new("the host is of another version than this program", "use the `torpor` that runs the host")
 }
 
 pub(super) fn reached(
@@ -65,8 +76,8 @@ pub(super) fn reached(
     flag: &str,
 ) -> Result<Response<Body>, Failure> {
     answer.map_err(|error| {
-        let hint =
-            format!("no host answers at `{address}`; start one with `torpor serve`, or say where it is with `{flag}`");
-        Failure::NotSo(anyhow::Error::from(error).context(hint))
+        let help = format!("start one with `torpor serve`, or say where it is with `{flag}`");
+        let advice = Advice::new(format!("no host answers at `{address}`"), help);
+        Failure::NotSo(anyhow::Error::from(error).context(advice))
     })
 }

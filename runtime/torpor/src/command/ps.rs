@@ -4,7 +4,7 @@ use super::client::{self, Function};
 use crate::{
     cli::Ps,
     failure::Failure,
-    output::{Output, bytes, table},
+    output::{BAD, GOOD, MOVING, Output, bytes, styled, table},
 };
 use anyhow::Context;
 use serde_json::Value;
@@ -12,10 +12,9 @@ use std::time::{Duration, SystemTime};
 
 pub(crate) fn run(arguments: &Ps, output: &Output) -> Result<(), Failure> {
     let text = client::functions(arguments.admin.admin, arguments.function.as_ref())?;
-    let value: Value = serde_json::from_str(&text).context("the host's answer is no JSON")?;
+    let value: Value = serde_json::from_str(&text).with_context(client::other_version)?;
     let list = if value.is_array() { value.clone() } else { Value::Array(vec![value.clone()]) };
-    let functions: Vec<Function> =
-        serde_json::from_value(list).context("the host is of another version than this program")?;
+    let functions: Vec<Function> = serde_json::from_value(list).with_context(client::other_version)?;
     output.result(&value, |_| render(&functions));
     Ok(())
 }
@@ -34,7 +33,14 @@ fn render(functions: &[Function]) -> String {
         "LAST WAKE",
         "SIGNED BY",
     ];
-    let mut text = table(head, functions.iter().map(row));
+    let table = table(head, functions.iter().map(row));
+    // Functions have no capitals in their names, so the first of these words in a line is the state.
+    let states = [("Warm", GOOD), ("Waking", MOVING), ("Sleeping", MOVING), ("Failed", BAD)];
+    let painted = |line: &str| match states.iter().find(|(state, _)| line.contains(&format!(" {state} "))) {
+        Some((state, style)) => line.replacen(state, &styled(*style, state), 1) + "\n",
+        None => line.to_owned() + "\n",
+    };
+    let mut text: String = table.lines().map(painted).collect();
     for function in functions {
         if let Some(cause) = &function.cause {
             text.push_str(&format!("\n{}: {cause}\n", function.name));

@@ -3,27 +3,32 @@
 use crate::{
     cli::{self, LogFormat, Serve},
     failure::Failure,
+    output::Output,
 };
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use std::{io::Write, path::Path, pin::pin};
 use tokio::signal::unix::{SignalKind, signal};
-use torpor::{Config, Host, Trust};
+use torpor::{Advice, Config, Host, Trust};
 use torpor_gateway::Limits;
 
-pub(crate) fn run(arguments: Serve) -> Result<(), Failure> {
+pub(crate) fn run(arguments: Serve, output: &Output) -> Result<(), Failure> {
     let format = match arguments.log_format {
         LogFormat::Text => torpor_telemetry::LogFormat::Text,
         LogFormat::Json => torpor_telemetry::LogFormat::Json,
     };
-    torpor_telemetry::init_logging(format, &arguments.log).map_err(|error| anyhow!("`--log`: {error}"))?;
+    torpor_telemetry::init_logging(format, &arguments.log)
+        .map_err(|error| {
+            Advice::new(format!("`--log`: {error}"), "write, for example, `info` or `warn,torpor_engine=debug`")
+        })
+        .map_err(anyhow::Error::from)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(serve(arguments))?;
+    runtime.block_on(serve(arguments, output))?;
     // A native run that cannot be interrupted must not keep the process alive.
     runtime.shutdown_background();
     Ok(())
 }
 
-async fn serve(arguments: Serve) -> Result<()> {
+async fn serve(arguments: Serve, output: &Output) -> Result<()> {
     let addresses = arguments.addresses.clone();
     let mut shutdown = pin!(shutdown()?);
     let host = tokio::select! {
@@ -32,6 +37,9 @@ async fn serve(arguments: Serve) -> Result<()> {
         () = &mut shutdown => return Ok(()),
     };
     tracing::info!(data = %host.data_address(), admin = %host.admin_address(), "serving");
+    if output.json {
+        output.result(&addresses_of(&host), |_| String::new());
+    }
     if let Some(path) = addresses {
         write_addresses(&host, &path).with_context(|| format!("cannot write `{}`", path.display()))?;
     }
@@ -84,9 +92,14 @@ fn shutdown() -> Result<impl Future<Output = ()>> {
     })
 }
 
+/// For programs that let the host choose its ports.
+fn addresses_of(host: &Host) -> serde_json::Value {
+    serde_json::json!({ "data": host.data_address(), "admin": host.admin_address() })
+}
+
 /// Writes the file whole or not at all, since its reader waits for it to appear.
 fn write_addresses(host: &Host, path: &Path) -> Result<()> {
-    let text = serde_json::json!({ "data": host.data_address(), "admin": host.admin_address() }).to_string();
+    let text = addresses_of(host).to_string();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(text.as_bytes())?;
