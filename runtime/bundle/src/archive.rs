@@ -208,7 +208,8 @@ impl Archive {
             return Err(Error::Damaged { path: path.to_owned(), why: "it is no file".to_owned() });
         }
         let file = File::open(path).map_err(io_at("read", path))?;
-        let length = metadata.len();
+        // Of what was opened, which may be another file by now.
+        let length = file.metadata().map_err(io_at("read", path))?.len();
         let mut archive = Archive { path: path.to_owned(), file, length, blobs: BTreeMap::new(), index: Vec::new() };
         let (mut index, mut marker) = (None, None);
         let mut last = String::new();

@@ -16,6 +16,8 @@ mod config;
 mod digest;
 mod dsse;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod judge;
 mod key;
 mod layout;

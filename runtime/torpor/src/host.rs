@@ -110,7 +110,10 @@ fn deploy(engine: &Engine, store: &Store, trust: Option<&TrustPolicy>, manifest:
         None => torpor_bundle::accept_unsigned(&manifest.bundle, store)?,
     };
     let function = engine.deploy(manifest.clone(), &bundle)?;
-    let publishers = bundle.publishers.join(", ");
+    let publishers = match bundle.publishers.as_slice() {
+        [] => "nobody".to_owned(),
+        names => names.join(", "),
+    };
     tracing::info!(function = %manifest.name, version = bundle.config.version, publishers, digest = %bundle.manifest_digest, "deployed");
     Ok(function)
 }

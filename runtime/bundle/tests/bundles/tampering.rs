@@ -2,8 +2,11 @@
 
 use crate::fixture::{Fixture, MODEL, MODULE};
 use proptest::prelude::*;
-use std::{fs, io::Write};
-use torpor_bundle::{Error, TrustPolicy, accept_unsigned, inspect, sign, verify_file};
+use std::{
+    fs,
+    io::{Seek, Write},
+};
+use torpor_bundle::{Digest, Error, TrustPolicy, accept_unsigned, inspect, sign, verify_file};
 
 /// Refused, and for a reason that is about the file.
 #[track_caller]
@@ -136,19 +139,61 @@ fn a_well_formed_tar_of_something_else_is_refused() {
     ];
     for (name, size, kind) in entries {
         let fixture = Fixture::new();
-        let mut header = tar::Header::new_ustar();
-        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-        header.set_mode(0o644);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_size(size);
-        header.set_entry_type(tar::EntryType::new(kind));
-        header.set_cksum();
         let mut file = fs::File::create(fixture.bundle()).unwrap();
-        file.write_all(header.as_bytes()).unwrap();
+        file.write_all(header(name, size, kind).as_bytes()).unwrap();
         file.write_all(&[0; 1024]).unwrap();
         refused(&fixture, &TrustPolicy::default(), name);
+    }
+}
+
+/// A header that is as a bundle's but for its name, size and kind.
+fn header(name: &str, size: u64, kind: u8) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    header.set_entry_type(tar::EntryType::new(kind));
+    header.set_cksum();
+    header
+}
+
+/// Some KiB on disk that would take minutes to read: a blob that nothing names, and one in the place of the model. The first is
+/// refused without a look at its content; the second has another length than the manifest says, which is looked at first.
+#[test]
+fn a_bomb_of_holes_is_not_read() {
+    const HUGE: u64 = 256 << 30;
+    for (digest, words) in
+        [("0".repeat(64), "a blob that does not belong"), (Digest::of(MODEL).hex(), "another length")]
+    {
+        let fixture = Fixture::signed();
+        let policy = fixture.policy(&[("acme", "\"*\"", "")]);
+        let good = fs::read(fixture.bundle()).unwrap();
+        let mut file = fs::File::create(fixture.bundle()).unwrap();
+        let mut at = 0;
+        let mut bomb = Some(header(&format!("blobs/sha256/{digest}"), HUGE, b'0'));
+        // The entries of the good one in their order, and the bomb among them.
+        while good[at] != 0 {
+            let entry = tar::Header::from_byte_slice(&good[at..at + 512]);
+            let length = 512 + usize::try_from(entry.entry_size().unwrap().next_multiple_of(512)).unwrap();
+            if let Some(found) = bomb.take_if(|bomb| bomb.path_bytes() <= entry.path_bytes()) {
+                file.write_all(found.as_bytes()).unwrap();
+                file.seek_relative(i64::try_from(HUGE).unwrap()).unwrap();
+                if found.path_bytes() == entry.path_bytes() {
+                    at += length;
+                    continue;
+                }
+            }
+            file.write_all(&good[at..at + length]).unwrap();
+            at += length;
+        }
+        file.write_all(&good[at..]).unwrap();
+        let error = fixture.verify(&policy).unwrap_err();
+        assert!(error.is_refusal() && error.to_string().contains(words), "{error}");
+        assert!(inspect(&fixture.bundle()).is_err());
+        assert_eq!(fixture.stored(), 0);
     }
 }
 
