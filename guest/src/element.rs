@@ -4,7 +4,7 @@ use crate::{Datatype, bf16, f16};
 use bytemuck::{CheckedBitPattern, NoUninit};
 use std::fmt;
 
-/// A Rust type that is an element of a tensor: `bool`, the integers from 8 to 64 bits, [`f16`], [`bf16`], `f32` and `f64`.
+/// A Rust type that is an element of a tensor: `bool`, the integers from 8 to 64 bits, [`struct@f16`], [`bf16`], `f32` and `f64`.
 ///
 /// `BYTES` tensors have functions of their own, as their elements have no fixed size: [`Tensor::bytes`](crate::Tensor::bytes).
 /// No other crate can make a type an element.

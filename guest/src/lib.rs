@@ -36,7 +36,7 @@
 //! A [`Tensor`] is a handle: its elements stay on the host. Passing it to a model or out as an answer copies nothing;
 //! [`Tensor::to_vec`] and its siblings copy the elements into the function's memory, [`Tensor::new`] out of it. Elements are in
 //! row-major order, and a shape is the size of each dimension, the outermost first; `&[]` is that of a scalar. Every element type
-//! of the Open Inference Protocol is there ([`Datatype`]): Rust's numbers and `bool`, [`f16`] and [`bf16`] by [`Element`], and
+//! of the Open Inference Protocol is there ([`Datatype`]): Rust's numbers and `bool`, [`struct@f16`] and [`bf16`] by [`Element`], and
 //! byte strings or texts of any length by [`Tensor::bytes`].
 //!
 //! ```no_run

@@ -179,7 +179,8 @@ fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.prefix(".torpor-").tempfile_in(folder)
+    // Its error has the name of the temporary file in it, which nobody gave and which differs each time.
+    builder.prefix(".torpor-").tempfile_in(folder).map_err(|error| error.kind().into())
 }
 
 /// A bundle's file whose headers, padding and end are canonical. The content of its blobs is checked when it is read.
