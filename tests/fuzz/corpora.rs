@@ -6,6 +6,8 @@ extern crate self as libfuzzer_sys;
 
 use std::{fs, panic::catch_unwind, path::Path};
 
+include!(concat!(env!("OUT_DIR"), "/targets.rs"));
+
 /// In the place of libFuzzer's macro: makes the target a function.
 macro_rules! fuzz_target {
     (|$input:ident: $type:ty| $body:expr) => {
@@ -33,8 +35,6 @@ impl<'a> Input<'a> for &'a str {
         bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid())
     }
 }
-
-include!(concat!(env!("OUT_DIR"), "/targets.rs"));
 
 fn replay(target: &str, run: fn(&[u8])) {
     let program =

@@ -32,7 +32,7 @@ pub(crate) fn fuzz(tree: &Tree, seconds: u32, names: &[String]) -> Result<()> {
         let mut fuzzer = run::tied(programs.join(target));
         fuzzer
             .arg(format!("-max_total_time={seconds}"))
-            .args(["-timeout=10", "-rss_limit_mb=2048"])
+            .args(["-timeout=10", "-rss_limit_mb=2048", "-verbosity=0", "-print_funcs=0", "-print_final_stats=1"])
             .arg(format!("-artifact_prefix={}/", broke.display()))
             .arg(&found)
             .args(seeds.is_dir().then_some(&seeds));

@@ -37,7 +37,7 @@ impl ByteSize {
     /// With the largest binary unit of which it is a whole number: nothing is rounded.
     pub(crate) fn exact(self) -> String {
         let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-        let whole = units.into_iter().find(|(_, bytes)| self.0 != 0 && self.0 % bytes == 0);
+        let whole = units.into_iter().find(|(_, bytes)| self.0 != 0 && self.0.is_multiple_of(*bytes));
         let (unit, bytes) = whole.unwrap_or(("B", 1));
         format!("{}{unit}", self.0 / bytes)
     }

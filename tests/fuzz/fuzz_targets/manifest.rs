@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    let variables = |name: &str| (name.len() % 2 == 0).then(|| name.into());
+    let variables = |name: &str| name.len().is_multiple_of(2).then(|| name.into());
     if let Err(mistakes) = torpor_manifest::parse("manifest.toml", text, &variables) {
         assert!(!mistakes.render(false).is_empty());
     }

@@ -74,6 +74,7 @@ async fn host(stage: &Stage) -> Result<Host> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let config = Config {
         manifests,
+        variables: |_| None,
         trust: Trust::Policy(stage.trust()),
         state: stage.path("inside.state"),
         gateway: gateway::Config { data: any, admin: any, limits: gateway::Limits::default(), drain: Duration::ZERO },
