@@ -32,7 +32,18 @@ fn without_a_command_it_says_what_there_is() {
     let none: [&str; 0] = [];
     let ran = cli::run(none).refused(2, &["Usage:"]);
     for command in [
-        "serve", "check", "schema", "ps", "invoke", "new", "pack", "inspect", "keygen", "sign", "verify", "completions",
+        "serve",
+        "check",
+        "schema",
+        "ps",
+        "invoke",
+        "new",
+        "pack",
+        "inspect",
+        "keygen",
+        "sign",
+        "verify",
+        "completions",
         "man",
     ] {
         assert!(ran.stderr.contains(&format!("\n  {command} ")), "{command} in {}", ran.stderr);

@@ -229,7 +229,8 @@ fn said(attack: &Attack, mut parts: Parts) -> String {
     // What is whole of a bundle may be stored before the damage shows. Nothing runs it.
     assert!(attack.stage == Contents || stored.is_empty(), "{}: something is in the store", attack.deed);
     assert!(stored.iter().all(|(name, content)| *name == Digest::of(content).hex()), "{}", attack.deed);
-    error.to_string().replace(&forged.path.display().to_string(), "echo.torpor")
+    let help = error.help().expect("each refusal says what to do");
+    format!("{error}; {help}").replace(&forged.path.display().to_string(), "echo.torpor")
 }
 
 #[test]

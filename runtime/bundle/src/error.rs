@@ -88,10 +88,7 @@ pub enum Error {
         publisher: String,
     },
     /// The key that signed the bundle is past its date.
-    #[error(
-        "`{path}` is signed with a key of `{publisher}` that expired at {expires}; ask for one signed with its new key, or correct \
-         `expires` in the trust policy"
-    )]
+    #[error("`{path}` is signed with a key of `{publisher}` that expired at {expires}")]
     Expired {
         /// The bundle.
         path: PathBuf,
@@ -101,10 +98,7 @@ pub enum Error {
         expires: String,
     },
     /// The key that signed the bundle does not count yet.
-    #[error(
-        "`{path}` is signed with a key of `{publisher}` that is not valid until {from}; check this machine's clock, or correct \
-         `valid-from` in the trust policy"
-    )]
+    #[error("`{path}` is signed with a key of `{publisher}` that is not valid until {from}")]
     NotYetValid {
         /// The bundle.
         path: PathBuf,
@@ -114,7 +108,7 @@ pub enum Error {
         from: String,
     },
     /// The policy revokes the bundle, or something in it.
-    #[error("`{path}` holds `{digest}`, which the trust policy revokes: {reason}; use another version")]
+    #[error("`{path}` holds `{digest}`, which the trust policy revokes: {reason}")]
     RevokedContent {
         /// The bundle.
         path: PathBuf,
@@ -126,7 +120,7 @@ pub enum Error {
     /// Fewer publishers have signed than a rule asks for.
     #[error(
         "`{path}` is not signed by enough publishers to run as `{function}`: the trust policy asks for {threshold} of \
-         {publishers}, but counts {counted}: {each}; have another of them add its signature with `torpor sign`"
+         {publishers}, but counts {counted}: {each}"
     )]
     Threshold {
         /// The bundle.
@@ -190,6 +184,10 @@ impl Error {
             Error::Unsigned { .. } => "sign it with `torpor sign`",
             Error::Untrusted { .. } => "add its publisher to the trust policy if you trust it",
             Error::Revoked { .. } => "ask its publisher for one signed with a new key",
+            Error::Expired { .. } => "ask for one signed with its new key, or correct `expires` in the trust policy",
+            Error::NotYetValid { .. } => "check this machine's clock, or correct `valid-from` in the trust policy",
+            Error::RevokedContent { .. } => "use another version",
+            Error::Threshold { .. } => "have another of them add its signature with `torpor sign`",
             Error::NotAllowed { .. } => "add a pattern to the publisher's `functions` if it should be allowed",
             Error::FalseSignature { .. } => "do not use it, and fetch it again from where you trust it",
         };

@@ -174,7 +174,7 @@ fn progress_ends_where_it_was_said_to() {
     let bundle = fixture.bundle();
     whole(2 * weights.len(), &|told| drop(pack_with(&fixture.path(""), &Overrides::default(), &bundle, told).unwrap()));
     whole(weights.len(), &|told| drop(sign_with(&key, &bundle, told).unwrap()));
-    whole(weights.len(), &|told| drop(inspect_with(&bundle, told).unwrap()));
+    whole(weights.len(), &|told| drop(inspect_with(&bundle, None, told).unwrap()));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeSet,
     time::{Duration, SystemTime},
 };
-use torpor_bundle::{Digest, Error, TrustPolicy, inspect, inspect_by, verify_file};
+use torpor_bundle::{Digest, Error, TrustPolicy, inspect, inspect_with, verify_file};
 
 /// A table of a policy: the key file `key` of the publisher `name`, with more lines.
 fn publisher(name: &str, key: &str, more: &str) -> String {
@@ -143,7 +143,7 @@ fn a_key_is_rotated_without_a_gap() {
     for moment in [day(5), day(15), day(25)] {
         assert_eq!(on(moment).unwrap(), ["acme"]);
     }
-    let report = inspect_by(&fixture.bundle(), &policy.clone().at(day(25))).unwrap();
+    let report = inspect_with(&fixture.bundle(), Some(&policy.clone().at(day(25))), &()).unwrap();
     let mut counts: Vec<_> = report.signatures.iter().map(|signature| signature.counts).collect();
     counts.sort();
     assert_eq!(counts, [Some(false), Some(true)]);
@@ -169,7 +169,7 @@ fn revoked_content_is_refused_whoever_signed_it() {
 fn an_inspection_names_who_signed() {
     let fixture = signed_by(3);
     let text = publisher("acme", "acme", "expires = 2999-12-31") + &publisher("audit", "audit", "revoked = true");
-    let report = inspect_by(&fixture.bundle(), &fixture.trust(&text)).unwrap();
+    let report = inspect_with(&fixture.bundle(), Some(&fixture.trust(&text)), &()).unwrap();
     let of = |name: Option<&str>| report.signatures.iter().find(|one| one.publisher.as_deref() == name).unwrap();
     assert_eq!(
         (of(Some("acme")).counts, of(Some("acme")).expires.as_deref()),
