@@ -1,9 +1,9 @@
 //! From text to a checked [`Manifest`]: reads every table, keeps going after a mistake, and knows the ranges.
 
 use crate::{
-    Allow, ByteSize, Diagnostics, FileGrant, HostPort, HttpTrigger, InferenceTrigger, Limits, Manifest, Method,
-    ModelGrant, ModelName, Scale, Triggers,
-    schema::{ALLOW, ENV, FILES, LIMITS, MODEL, MODELS, SCALE, TRIGGER, TRIGGER_HTTP, TRIGGER_INFERENCE},
+    Allow, ByteSize, Command, Diagnostics, FileGrant, HostPort, HttpTrigger, InferenceTrigger, Limits, Manifest,
+    Method, ModelGrant, ModelName, Scale, Triggers,
+    schema::{ALLOW, COMMAND, ENV, FILES, LIMITS, MODEL, MODELS, SCALE, TRIGGER, TRIGGER_HTTP, TRIGGER_INFERENCE},
     section::{Report, Section, choice, parsed},
     source::Source,
     suggest::shown,
@@ -69,8 +69,9 @@ fn manifest(report: &mut Report<'_>, document: &DeTable<'_>) -> Option<Manifest>
     let models = models(report, &root);
     let scale = root.table(report, "scale", &SCALE).map(|table| scale(report, &table)).unwrap_or_default();
     let limits = root.table(report, "limits", &LIMITS).map(|table| limits(report, &table)).unwrap_or_default();
+    let command = root.table(report, "command", &COMMAND).map(|table| command(report, &table)).unwrap_or_default();
     let allow = root.table(report, "allow", &ALLOW).map(|table| allow(report, &table)).unwrap_or_default();
-    Some(Manifest { name: name?, bundle: bundle?, trigger, models, scale, limits, allow })
+    Some(Manifest { name: name?, bundle: bundle?, trigger, models, scale, limits, command, allow })
 }
 
 fn bundle(report: &mut Report<'_>, root: &Section<'_>) -> Option<PathBuf> {
@@ -177,11 +178,24 @@ fn limits(report: &mut Report<'_>, table: &Section<'_>) -> Limits {
     }
 }
 
+fn command(report: &mut Report<'_>, table: &Section<'_>) -> Command {
+    let mut args = Vec::new();
+    for (text, span) in table.strings(report, "args").unwrap_or_default().0 {
+        if text.contains('\0') {
+            let message = format!("an argument in `{}` holds a NUL character", table.full("args"));
+            report.mistake(&span, message, "not possible in an argument", "leave the NUL out");
+        }
+        args.push(text.to_owned());
+    }
+    Command { args }
+}
+
 fn allow(report: &mut Report<'_>, table: &Section<'_>) -> Allow {
     let outbound =
         table.strings(report, "outbound").map_or_else(Vec::new, |(items, _)| unique(report, items, parsed::<HostPort>));
     let env = table.table(report, "env", &ENV).map(|table| env(report, &table)).unwrap_or_default();
-    Allow { outbound, env, files: files(report, table) }
+    let load = table.size(report, "load", ByteSize::bytes(1)..=ByteSize::gib(1));
+    Allow { outbound, env, files: files(report, table), load }
 }
 
 fn env(report: &mut Report<'_>, table: &Section<'_>) -> BTreeMap<String, String> {

@@ -27,7 +27,9 @@ pub use choice::{BackendChoice, Device, Method};
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use error::Error;
 pub use host::HostPort;
-pub use manifest::{Allow, FileGrant, HttpTrigger, InferenceTrigger, Limits, Manifest, ModelGrant, Scale, Triggers};
+pub use manifest::{
+    Allow, Command, FileGrant, HttpTrigger, InferenceTrigger, Limits, Manifest, ModelGrant, Scale, Triggers,
+};
 pub use name::{FunctionName, ModelName};
 pub use route::RoutePath;
 pub use size::ByteSize;

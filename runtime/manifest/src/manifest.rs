@@ -18,6 +18,8 @@ pub struct Manifest {
     pub scale: Scale,
     /// What one request may cost.
     pub limits: Limits,
+    /// How a core module is started; not for components.
+    pub command: Command,
     /// What the module may reach besides its models.
     pub allow: Allow,
 }
@@ -99,6 +101,13 @@ impl Default for Limits {
     }
 }
 
+/// How a core module is started.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Command {
+    /// Its arguments after its own name; none holds a NUL character.
+    pub args: Vec<String>,
+}
+
 /// What the module may reach besides its models. The default is nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Allow {
@@ -108,6 +117,8 @@ pub struct Allow {
     pub env: BTreeMap<String, String>,
     /// Folders that it may read.
     pub files: Vec<FileGrant>,
+    /// Bytes of models that one instance may bring itself, 1 byte to 1 GiB; `None` for none at all.
+    pub load: Option<ByteSize>,
 }
 
 /// A folder of the host that the module may read, and nothing more.

@@ -30,6 +30,7 @@ pub(crate) static ROOT: Table = Table {
         key("model", "{ standard = {} }"),
         key("scale", "{ min = 0 }"),
         key("limits", "{ memory = \"64MiB\" }"),
+        key("command", "{ args = [\"--top\", \"5\"] }"),
         key("allow", "{ outbound = [\"api.example.com:443\"] }"),
     ]),
 };
@@ -59,12 +60,15 @@ pub(crate) static LIMITS: Table = Table {
     keys: Some(&[key("memory", "\"64MiB\""), key("deadline", "\"2s\""), key("body", "\"1MiB\"")]),
 };
 
+pub(crate) static COMMAND: Table = Table { header: "[command]", keys: Some(&[key("args", "[\"--top\", \"5\"]")]) };
+
 pub(crate) static ALLOW: Table = Table {
     header: "[allow]",
     keys: Some(&[
         key("outbound", "[\"api.example.com:443\"]"),
         key("env", "{ LOG = \"info\" }"),
         key("files", "[{ host = \"data/labels\", guest = \"/labels\" }]"),
+        key("load", "\"8MiB\""),
     ]),
 };
 
@@ -74,8 +78,20 @@ pub(crate) static FILES: Table =
     Table { header: "[[allow.files]]", keys: Some(&[key("host", "\"data/labels\""), key("guest", "\"/labels\"")]) };
 
 /// All of them, for finding the table that a misplaced key belongs in.
-pub(crate) static TABLES: [&Table; 11] =
-    [&ROOT, &TRIGGER, &TRIGGER_HTTP, &TRIGGER_INFERENCE, &MODELS, &MODEL, &SCALE, &LIMITS, &ALLOW, &ENV, &FILES];
+pub(crate) static TABLES: [&Table; 12] = [
+    &ROOT,
+    &TRIGGER,
+    &TRIGGER_HTTP,
+    &TRIGGER_INFERENCE,
+    &MODELS,
+    &MODEL,
+    &SCALE,
+    &LIMITS,
+    &COMMAND,
+    &ALLOW,
+    &ENV,
+    &FILES,
+];
 
 impl Table {
     /// Its keys' names, if they are fixed.
