@@ -5,6 +5,7 @@
 mod fixture;
 
 mod cli; // every command with right and wrong use
+mod commands; // core modules: programs with WASI preview 1 and `wasi_ephemeral_nn`
 mod crash; // kill -9 at any moment, and state directories in a bad way
 mod drain; // SIGTERM while requests run
 mod edge; // rude, broken and too many clients
@@ -14,5 +15,6 @@ mod http; // functions of plain HTTP requests, and what a guest may do
 mod inference; // the Open Inference Protocol: what it answers, and how it refuses
 mod lifecycle; // cold, waking, warm and back; queues, failures, nothing that grows
 mod metrics; // `/metrics` is OpenMetrics, right, and closed to callers
+mod misuse; // what a guest does wrong with models and tensors, and that only it is hurt
 mod readme; // the README's commands do what it says
 mod trust; // signatures, the trust policy, and bytes that were tampered with

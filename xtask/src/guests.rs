@@ -1,5 +1,6 @@
 //! Builds the guests' workspace to Wasm, with whichever toolchain this machine has or can get, and turns each `cdylib` into a
-//! component under `target/modules`. A component is written only when it changes, so that what depends on it rests.
+//! component under `target/modules`. One whose package says that it is a core module stays one. A module is written only when it
+//! changes, so that what depends on it rests.
 
 use crate::{console, run, setup::Assets, stamp, tree, tree::Tree};
 use anyhow::{Context, Result, bail};
@@ -44,7 +45,7 @@ pub(crate) fn build(tree: &Tree, assets: &Assets) -> Result<()> {
             .env_remove("CARGO_ENCODED_RUSTFLAGS"),
     )?;
     for library in &libraries {
-        componentize(tree, &library.file)?;
+        module(tree, library)?;
     }
     Ok(())
 }
@@ -53,28 +54,40 @@ pub(crate) fn build(tree: &Tree, assets: &Assets) -> Result<()> {
 struct Library {
     package: String,
     file: String,
+    /// `core = true` in its `[package.metadata.torpor]`.
+    core: bool,
 }
 
 fn libraries(manifest: &Path) -> Result<Vec<Library>> {
     let metadata = tree::metadata(manifest)?;
     let libraries = metadata.workspace_packages().into_iter().flat_map(|package| {
         let dynamic = package.targets.iter().filter(|target| target.is_cdylib());
-        dynamic.map(|target| Library { package: package.name.to_string(), file: target.name.replace('-', "_") })
+        let core = package.metadata["torpor"]["core"] == true;
+        dynamic.map(move |target| Library {
+            package: package.name.to_string(),
+            file: target.name.replace('-', "_"),
+            core,
+        })
     });
     Ok(libraries.collect())
 }
 
-fn componentize(tree: &Tree, file: &str) -> Result<()> {
-    let from = tree.guest_target().join(TARGET).join("release").join(file).with_extension("wasm");
+fn module(tree: &Tree, library: &Library) -> Result<()> {
+    let from = tree.guest_target().join(TARGET).join("release").join(&library.file).with_extension("wasm");
     let core = fs::read(&from).with_context(|| format!("`{}` was not built", from.display()))?;
-    let component = ComponentEncoder::default().validate(true).module(&core).and_then(|mut encoder| encoder.encode());
-    let component = component.map_err(|error| anyhow::anyhow!("`{}` makes no component: {error:#}", from.display()))?;
-    let to = tree.modules().join(file).with_extension("wasm");
-    if fs::read(&to).is_ok_and(|present| present == component) {
+    let module = if library.core {
+        core
+    } else {
+        let component = ComponentEncoder::default().validate(true).module(&core);
+        let component = component.and_then(|mut encoder| encoder.encode());
+        component.map_err(|error| anyhow::anyhow!("`{}` makes no component: {error:#}", from.display()))?
+    };
+    let to = tree.modules().join(&library.file).with_extension("wasm");
+    if fs::read(&to).is_ok_and(|present| present == module) {
         return Ok(());
     }
     console::step("module", tree.short(&to).display());
-    stamp::replace(&to, &component)
+    stamp::replace(&to, &module)
 }
 
 /// The first that works: what is there already, before what has to be fetched.
