@@ -25,6 +25,7 @@ pub mod http {
             "wasi:nn/inference@0.2.0-rc-2024-10-28": crate::bindings::predict::wasi::nn::inference,
             "wasi:nn/errors@0.2.0-rc-2024-10-28": crate::bindings::predict::wasi::nn::errors,
             "torpor:function/tensors@0.1.0": crate::bindings::predict::torpor::function::tensors,
+            "torpor:function/models@0.1.0": crate::bindings::predict::torpor::function::models,
         },
         generate_all,
         pub_export_macro: true,

@@ -62,6 +62,10 @@ pub enum ModelErrorKind {
     InvalidInput,
     /// The call's deadline passed, or its caller hung up.
     Timeout,
+    /// The manifest does not grant it.
+    Denied,
+    /// It would take more than the instance may have.
+    TooLarge,
     /// Anything else; the host has logged it.
     Failed,
 }
@@ -72,6 +76,8 @@ impl Error {
             errors::ErrorCode::NotFound => ModelErrorKind::NotFound,
             errors::ErrorCode::InvalidArgument => ModelErrorKind::InvalidInput,
             errors::ErrorCode::Timeout => ModelErrorKind::Timeout,
+            errors::ErrorCode::Security => ModelErrorKind::Denied,
+            errors::ErrorCode::TooLarge => ModelErrorKind::TooLarge,
             _ => ModelErrorKind::Failed,
         };
         Error::Model { model: model.to_owned(), kind, text: error.data() }

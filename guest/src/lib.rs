@@ -114,7 +114,10 @@ mod tensor;
 mod tensors;
 
 pub use crate::{
-    bindings::predict::torpor::function::tensors::Datatype,
+    bindings::predict::torpor::function::{
+        models::{Dimension, ModelSpec, TensorSpec},
+        tensors::Datatype,
+    },
     element::Element,
     error::{Error, ModelErrorKind, Result},
     model::Model,

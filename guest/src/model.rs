@@ -1,8 +1,11 @@
 //! Models, which live on the host.
 
 use crate::{
-    Error, Outputs, Result, Tensor,
-    bindings::predict::wasi::nn::{graph, inference},
+    Error, ModelSpec, Outputs, Result, Tensor,
+    bindings::predict::{
+        torpor::function::models,
+        wasi::nn::{graph, inference},
+    },
 };
 
 /// A model that the manifest grants to this function.
@@ -23,13 +26,47 @@ pub struct Model {
 }
 
 impl Model {
+    /// The names of the models that the manifest grants, in alphabetical order.
+    pub fn names() -> Vec<String> {
+        models::names()
+    }
+
+    /// What the model of this name takes and gives, as its file declares it; `None` where the manifest grants none. It is not
+    /// run for that.
+    ///
+    /// ```no_run
+    /// # use torpor_guest::{Dimension, Model};
+    /// // A module that serves any image classifier asks this one for the size of its images.
+    /// let spec = Model::describe("classifier").expect("the manifest grants it");
+    /// let size = match spec.inputs[0].shape.as_deref() {
+    ///     Some([_, _, Dimension::Fixed(height), Dimension::Fixed(width)]) => (*height, *width),
+    ///     _ => (224, 224),
+    /// };
+    /// ```
+    pub fn describe(name: &str) -> Option<ModelSpec> {
+        models::describe(name)
+    }
+
     /// Finds the model of this name: that of `[model.NAME]` in `bundle.toml` and in the manifest.
     ///
     /// # Errors
     /// [`Error::Model`], with [`ModelErrorKind::NotFound`](crate::ModelErrorKind::NotFound) when the manifest grants none.
     pub fn load(name: &str) -> Result<Self> {
-        let context = graph::load_by_name(name).and_then(|graph| graph.init_execution_context());
-        match context {
+        Self::open(name, graph::load_by_name(name))
+    }
+
+    /// Opens a model from the bytes of an ONNX file, which takes the time that opening takes, in every call. It needs `load` in
+    /// the manifest's `[allow]`, and is closed when the call ends. A model of the bundle is better where there can be one.
+    ///
+    /// # Errors
+    /// When the manifest does not grant it, or not so much of it; when the bytes are no model that the host can run.
+    pub fn from_onnx(bytes: Vec<u8>) -> Result<Self> {
+        let graph = graph::load(&[bytes], graph::GraphEncoding::Onnx, graph::ExecutionTarget::Cpu);
+        Self::open("(loaded)", graph)
+    }
+
+    fn open(name: &str, graph: Result<graph::Graph, inference::Error>) -> Result<Self> {
+        match graph.and_then(|graph| graph.init_execution_context()) {
             Ok(context) => Ok(Model { name: name.to_owned(), context }),
             Err(error) => Err(Error::model(name, &error)),
         }

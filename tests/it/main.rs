@@ -5,6 +5,7 @@
 mod fixture;
 
 mod cli; // every command with right and wrong use
+mod commands; // core modules: programs with WASI preview 1 and `wasi_ephemeral_nn`
 mod completions; // what shells and readers of manual pages are told
 mod crash; // kill -9 at any moment, and state directories in a bad way
 mod drain; // SIGTERM while requests run
@@ -17,6 +18,7 @@ mod inference; // the Open Inference Protocol: what it answers, and how it refus
 mod json; // `--json` has the fields that docs/cli.md says
 mod lifecycle; // cold, waking, warm and back; queues, failures, nothing that grows
 mod metrics; // `/metrics` is OpenMetrics, right, and closed to callers
+mod misuse; // what a guest does wrong with models and tensors, and that only it is hurt
 mod project; // what `torpor new` makes builds, packs, signs, serves and answers
 mod readme; // the README's commands do what it says
 mod terminal; // colour and progress, for people alone

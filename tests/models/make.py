@@ -98,6 +98,17 @@ def types():
     )
 
 
+def fill():
+    """Gives as many zeros as `size` says: an output as large as the caller likes."""
+    write(
+        "fill",
+        [helper.make_node("ConstantOfShape", ["size"], ["zeros"])],
+        [value("size", TensorProto.INT64, [1])],
+        [value("zeros", TensorProto.FLOAT, ["n"])],
+    )
+
+
 add()
 slow()
 types()
+fill()

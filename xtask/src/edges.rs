@@ -33,7 +33,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("torpor-tests", &["torpor"]),
     ("torpor-benches", &["torpor"]),
     // Fuzz targets call parsers from within.
-    ("torpor-fuzz", &["torpor-bundle", "torpor-gateway", "torpor-manifest"]),
+    ("torpor-fuzz", &["torpor-bundle", "torpor-engine", "torpor-gateway", "torpor-manifest", "torpor-nn"]),
     ("xtask", &[]),
 ];
 

@@ -4,6 +4,7 @@ wasmtime::component::bindgen!({
     path: "../../guest/wit",
     world: "torpor:function/predict-function",
     imports: {
+        "wasi:nn/graph@0.2.0-rc-2024-10-28.load": async | trappable,
         "wasi:nn/inference@0.2.0-rc-2024-10-28.[method]graph-execution-context.compute": async | trappable,
         default: trappable,
     },

@@ -1,5 +1,6 @@
 //! One call, from the request's arrival to the end of its answer: deadline, lease, instance, outcome.
 
+mod command;
 mod http;
 mod instance;
 mod predict;

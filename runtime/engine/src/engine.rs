@@ -2,15 +2,17 @@
 
 use crate::{
     bindings::PredictFunction,
-    derived::{Derived, host_key},
+    derived::{Derived, host_key, io_at},
     error::{DeployError, Error},
     function::Function,
     guest::{Capabilities, Guest},
+    load::Loader,
     memory,
     optimized::Optimized,
     precompiled::Precompiled,
     ticker::Ticker,
     warm::Recipe,
+    witx,
 };
 use std::{path::PathBuf, sync::Arc};
 use tokio::sync::Semaphore;
@@ -52,12 +54,15 @@ pub struct Engine {
 pub(crate) struct Shared {
     pub(crate) wasmtime: wasmtime::Engine,
     pub(crate) linker: Linker<Guest>,
+    pub(crate) core_linker: wasmtime::Linker<Guest>,
     pub(crate) precompiled: Precompiled,
     pub(crate) optimized: Optimized,
     pub(crate) ticker: Ticker,
     /// One permit for each place in the pool. A request that finds none waits, within its deadline.
     pub(crate) places: Semaphore,
     backends: Backends,
+    /// Where models that guests bring are while they are opened.
+    loaded: PathBuf,
     metrics: Arc<Metrics>,
 }
 
@@ -70,13 +75,29 @@ impl Engine {
         memory::keep_little();
         let wasmtime = wasmtime_engine(config.instances)?;
         let linker = linker(&wasmtime).map_err(|error| Error::Engine(format!("{error:#}")))?;
+        let core_linker = core_linker(&wasmtime).map_err(|error| Error::Engine(format!("{error:#}")))?;
         let key = host_key(&config.state.join("keys"))?;
         let precompiled = Precompiled::new(Derived::open(config.state.join("compiled"), key)?, &wasmtime);
+        // What a crash left there is of no use to anybody.
+        let loaded = config.state.join("loaded");
+        let _ = std::fs::remove_dir_all(&loaded);
+        std::fs::create_dir_all(&loaded).map_err(io_at("create", &loaded))?;
         let optimized = Optimized::new(Derived::open(config.state.join("optimized"), key)?);
         let ticker = Ticker::start(wasmtime.weak()).map_err(|error| Error::Engine(format!("no thread: {error}")))?;
         let places = Semaphore::new(usize::try_from(config.instances).unwrap_or(Semaphore::MAX_PERMITS));
         Ok(Engine {
-            shared: Arc::new(Shared { wasmtime, linker, precompiled, optimized, ticker, places, backends, metrics }),
+            shared: Arc::new(Shared {
+                wasmtime,
+                linker,
+                core_linker,
+                precompiled,
+                optimized,
+                ticker,
+                places,
+                backends,
+                loaded,
+                metrics,
+            }),
         })
     }
 
@@ -88,9 +109,11 @@ impl Engine {
     pub fn deploy(&self, manifest: Manifest, bundle: &Verified<Bundle>) -> Result<Function, DeployError> {
         let recipe = Recipe::new(&manifest, bundle, &self.shared.backends)?;
         recipe.rehearse(&self.shared)?;
+        let limit = manifest.allow.load.map(|limit| limit.as_u64());
+        let loader =
+            limit.map(|limit| Loader::new(&self.shared.backends, self.shared.loaded.clone(), limit)).transpose()?;
         let capabilities =
-            Capabilities::new(manifest.name.clone(), manifest.limits.memory.as_u64(), manifest.allow.clone())
-                .map_err(|(path, source)| DeployError::Folder { path, source })?;
+            Capabilities::new(&manifest, loader).map_err(|(path, source)| DeployError::Folder { path, source })?;
         let metrics = self.shared.metrics.function(manifest.name.as_str());
         Ok(Function::new(Arc::clone(&self.shared), manifest, bundle, recipe, capabilities, metrics))
     }
@@ -126,7 +149,15 @@ fn wasmtime_engine(instances: u32) -> Result<wasmtime::Engine, Error> {
     }
 }
 
-/// Everything that a module may import.
+/// Everything that a core module may import.
+fn core_linker(engine: &wasmtime::Engine) -> wasmtime::Result<wasmtime::Linker<Guest>> {
+    let mut linker = wasmtime::Linker::new(engine);
+    wasmtime_wasi::p1::add_to_linker_async(&mut linker, Guest::preview1)?;
+    witx::add_to_linker(&mut linker)?;
+    Ok(linker)
+}
+
+/// Everything that a component may import.
 fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;

@@ -27,7 +27,7 @@ pub enum Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeployError {
-    /// The module is no valid component, or uses a feature that is off.
+    /// The module is not valid, or uses a feature that is off.
     #[error("the module cannot be compiled: {0}")]
     Compile(String),
     /// The module imports something that the host does not provide.
@@ -35,6 +35,41 @@ pub enum DeployError {
         "the module cannot be linked: {0}; it may import only `wasi:nn`, `torpor:function` and WASI 0.2 interfaces"
     )]
     Link(String),
+    /// A core module imports something that the host does not provide.
+    #[error(
+        "the module imports `{name}` from `{module}`, which {hosted}; a core module may import only `wasi_snapshot_preview1` and `wasi_ephemeral_nn`"
+    )]
+    Import {
+        /// Where the module wants it from.
+        module: String,
+        /// What it wants.
+        name: String,
+        /// Who has such an import, and what to do without it.
+        hosted: &'static str,
+    },
+    /// A core module imports something as what it is not.
+    #[error("the module cannot be linked: {0}; its toolchain has another idea of that interface")]
+    CoreLink(String),
+    /// A core module has no entry point.
+    #[error(
+        "the module is a core module without `{0}`, so it is no program; build it as a WASI command (a `bin` for `wasm32-wasip1`), or as a component"
+    )]
+    NoStart(&'static str),
+    /// The manifest has a trigger that no core module can serve.
+    #[error(
+        "the manifest has `[trigger.inference]`, but the module is a core module, which answers plain HTTP; use `[trigger.http]`, or build a component that exports `torpor:function/predict`"
+    )]
+    CoreInference,
+    /// The manifest has arguments for a module that is not started with any.
+    #[error("the manifest has arguments in `[command]`, but the module is a component; leave them out")]
+    ComponentArguments,
+    /// The manifest lets the module load models, but there is nothing to open them with.
+    #[error("the manifest has `load` in `[allow]`, but no backend here opens such models")]
+    Load {
+        /// Why not.
+        #[source]
+        source: torpor_nn::Error,
+    },
     /// The manifest has a trigger that the module does not serve.
     #[error("the manifest has `[trigger.{trigger}]`, but the module does not export `{export}`")]
     NoExport {

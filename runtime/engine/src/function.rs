@@ -216,6 +216,11 @@ impl Inner {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether its module is a program, which reads and writes bytes and knows nothing of HTTP.
+    pub(crate) fn is_command(&self) -> bool {
+        self.recipe.is_command()
+    }
+
     /// Waits until the function is warm and has a place. Wakes it if it is asleep. Dropping the future gives up.
     pub(crate) async fn acquire(self: &Arc<Self>) -> Result<Lease, CallError> {
         let (id, admitted) = {

@@ -3,14 +3,22 @@
 //! Lives for one request. Nothing is granted by default: no file, no variable, no network, no clock finer than WASI's.
 
 use std::{io, path::PathBuf, sync::Arc};
-use torpor_manifest::{Allow, FunctionName, HostPort};
+use torpor_manifest::{Allow, Command, FunctionName, HostPort, Manifest};
 use wasmtime::{ResourceLimiter, component::ResourceTable};
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{
+    FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
+    cli::{StdinStream, StdoutStream},
+    p1::WasiP1Ctx,
+};
 use wasmtime_wasi_http::{
     Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
-use crate::{console::Console, warm::Models};
+use crate::{
+    console::Console,
+    load::{Loader, Loads},
+    warm::Models,
+};
 
 /// Resources that one instance may hold at the same time: tensors, graphs, errors, streams.
 const MAX_RESOURCES: usize = 10_000;
@@ -21,20 +29,38 @@ const MAX_TABLE_ELEMENTS: usize = 100_000;
 pub(crate) struct Capabilities {
     pub(crate) function: FunctionName,
     memory: usize,
+    command: Command,
     allow: Allow,
+    /// There where the manifest lets instances load models of their own.
+    loader: Option<Loader>,
 }
 
 impl Capabilities {
     /// # Errors
     /// When a granted folder cannot be opened; its path comes with the error.
-    pub(crate) fn new(function: FunctionName, memory: u64, allow: Allow) -> Result<Self, (PathBuf, io::Error)> {
-        for grant in &allow.files {
+    pub(crate) fn new(manifest: &Manifest, loader: Option<Loader>) -> Result<Self, (PathBuf, io::Error)> {
+        for grant in &manifest.allow.files {
             std::fs::read_dir(&grant.host).map_err(|error| (grant.host.clone(), error))?;
         }
-        Ok(Capabilities { function, memory: usize::try_from(memory).unwrap_or(usize::MAX), allow })
+        Ok(Capabilities {
+            function: manifest.name.clone(),
+            memory: usize::try_from(manifest.limits.memory.as_u64()).unwrap_or(usize::MAX),
+            command: manifest.command.clone(),
+            allow: manifest.allow.clone(),
+            loader,
+        })
     }
 
-    fn wasi(&self) -> WasiCtx {
+    /// The limit on an instance's memory; on the host's side so much again may be tensors, and an answer as large.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
+    }
+
+    pub(crate) fn loader(&self) -> Option<&Loader> {
+        self.loader.as_ref()
+    }
+
+    fn wasi(&self) -> WasiCtxBuilder {
         let mut builder = WasiCtxBuilder::new();
         let console = Console::new(self.function.clone());
         builder.stdout(console.clone()).stderr(console);
@@ -47,7 +73,7 @@ impl Capabilities {
                 tracing::warn!(function = %self.function, folder = %grant.host.display(), %error, "a granted folder is gone");
             }
         }
-        builder.build()
+        builder
     }
 }
 
@@ -58,7 +84,11 @@ pub(crate) struct Guest {
     pub(crate) limiter: Limiter,
     /// Bytes of tensors that the guest may still make.
     pub(crate) tensor_budget: usize,
-    capabilities: Arc<Capabilities>,
+    /// Models that the guest has loaded from bytes of its own.
+    pub(crate) loads: Loads,
+    pub(crate) capabilities: Arc<Capabilities>,
+    /// WASI as core modules know it; only theirs is used.
+    preview1: Option<WasiP1Ctx>,
     /// Made at first use, since most functions never ask for WASI and making it costs as much as making the instance.
     wasi: Option<WasiCtx>,
     http: WasiHttpCtx,
@@ -74,17 +104,41 @@ impl Guest {
             models: Arc::clone(models),
             limiter: Limiter { memory: capabilities.memory, table_elements: MAX_TABLE_ELEMENTS },
             tensor_budget: capabilities.memory,
+            loads: Loads::default(),
+            preview1: None,
             capabilities: Arc::clone(capabilities),
             wasi: None,
             http: WasiHttpCtx::new(),
             hooks: Outbound(Arc::clone(capabilities)),
         }
     }
+
+    pub(crate) fn function(&self) -> &FunctionName {
+        &self.capabilities.function
+    }
+
+    /// Gives a program its arguments and its standard input and output, before it starts.
+    pub(crate) fn connect(&mut self, input: impl StdinStream + 'static, output: impl StdoutStream + 'static) {
+        let mut builder = self.capabilities.wasi();
+        // As a shell would, the host passes the program's name first.
+        builder.arg(self.capabilities.function.as_str()).args(&self.capabilities.command.args);
+        self.preview1 = Some(bounded(builder.stdin(input).stdout(output).build_p1()));
+    }
+
+    pub(crate) fn preview1(&mut self) -> &mut WasiP1Ctx {
+        self.preview1.get_or_insert_with(|| bounded(self.capabilities.wasi().build_p1()))
+    }
+}
+
+/// Keeps a program from opening more files than other instances may.
+fn bounded(mut preview1: WasiP1Ctx) -> WasiP1Ctx {
+    preview1.ctx().table.set_max_capacity(MAX_RESOURCES);
+    preview1
 }
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let ctx = self.wasi.get_or_insert_with(|| self.capabilities.wasi());
+        let ctx = self.wasi.get_or_insert_with(|| self.capabilities.wasi().build());
         WasiCtxView { ctx, table: &mut self.table }
     }
 }

@@ -6,11 +6,36 @@ use crate::{
     error::DeployError,
 };
 use std::{
-    fs,
+    fs::{self, File},
     hash::{DefaultHasher, Hash, Hasher},
+    io::Read,
 };
 use torpor_bundle::Blob;
-use wasmtime::{Engine, component::Component};
+use wasmtime::{Engine, Module, component::Component};
+
+/// The two kinds of module. Their bytes tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Component,
+    Core,
+}
+
+/// A module that is mapped.
+pub(crate) enum Mapped {
+    Component(Component),
+    Core(Module),
+}
+
+impl Kind {
+    /// What the module in `blob` is. Whether it is valid is for the compiler to say.
+    pub(crate) fn of(blob: &Blob) -> Result<Self, DeployError> {
+        let mut preamble = Vec::new();
+        let file = File::open(&blob.path).map_err(io_at("read", &blob.path))?;
+        file.take(8).read_to_end(&mut preamble).map_err(io_at("read", &blob.path))?;
+        // After the magic number comes a version, and then the layer: 0 for a core module, 1 for a component.
+        Ok(if preamble.get(6..) == Some(&[0, 0]) { Kind::Core } else { Kind::Component })
+    }
+}
 
 /// Lives as long as the engine.
 pub(crate) struct Precompiled {
@@ -27,38 +52,48 @@ impl Precompiled {
     }
 
     /// Makes sure that the compiled form of `module` is there.
-    pub(crate) fn prepare(&self, engine: &Engine, module: &Blob) -> Result<(), DeployError> {
+    pub(crate) fn prepare(&self, engine: &Engine, module: &Blob, kind: Kind) -> Result<(), DeployError> {
         match self.files.authentic(&self.name(module)) {
             Some(_) => Ok(()),
-            None => self.compile(engine, module),
+            None => self.compile(engine, module, kind),
         }
     }
 
     /// Maps the compiled form of `module`, and compiles it where it is missing or damaged.
-    pub(crate) fn load(&self, engine: &Engine, module: &Blob) -> Result<Component, DeployError> {
-        if let Some(component) = self.map(engine, module) {
-            return Ok(component);
+    pub(crate) fn load(&self, engine: &Engine, module: &Blob, kind: Kind) -> Result<Mapped, DeployError> {
+        if let Some(mapped) = self.map(engine, module, kind) {
+            return Ok(mapped);
         }
         tracing::warn!(module = %module.digest, "the compiled module is missing, damaged or foreign, and is compiled anew");
-        self.compile(engine, module)?;
-        let component = self.map(engine, module);
-        component.ok_or_else(|| DeployError::Compile("its compiled form cannot be read back".to_owned()))
+        self.compile(engine, module, kind)?;
+        let mapped = self.map(engine, module, kind);
+        mapped.ok_or_else(|| DeployError::Compile("its compiled form cannot be read back".to_owned()))
     }
 
-    fn map(&self, engine: &Engine, module: &Blob) -> Option<Component> {
+    fn map(&self, engine: &Engine, module: &Blob, kind: Kind) -> Option<Mapped> {
         let path = self.files.authentic(&self.name(module))?;
         // SAFETY: the file is what `compile` wrote: its keyed hash was checked, the key is readable by this user only, and the
         // file has not changed since. Replacing it between that look and the mapping takes the same rights as replacing this
         // program.
-        unsafe { Component::deserialize_file(engine, &path) }
+        let mapped = unsafe {
+            match kind {
+                Kind::Component => Component::deserialize_file(engine, &path).map(Mapped::Component),
+                Kind::Core => Module::deserialize_file(engine, &path).map(Mapped::Core),
+            }
+        };
+        mapped
             .inspect_err(|error| tracing::debug!(%error, path = %path.display(), "the compiled module does not load"))
             .ok()
     }
 
-    fn compile(&self, engine: &Engine, module: &Blob) -> Result<(), DeployError> {
+    fn compile(&self, engine: &Engine, module: &Blob, kind: Kind) -> Result<(), DeployError> {
         module.check()?;
         let wasm = fs::read(&module.path).map_err(io_at("read", &module.path))?;
-        let code = engine.precompile_component(&wasm).map_err(|error| DeployError::Compile(format!("{error:#}")))?;
+        let code = match kind {
+            Kind::Component => engine.precompile_component(&wasm),
+            Kind::Core => engine.precompile_module(&wasm),
+        };
+        let code = code.map_err(|error| DeployError::Compile(format!("{error:#}")))?;
         self.files.make(&self.name(module), |path| Ok(fs::write(path, code).map_err(io_at("write", path))?))
     }
 

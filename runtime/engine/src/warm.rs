@@ -2,10 +2,12 @@
 
 use crate::{
     bindings::PredictFunctionPre,
+    command::CommandPre,
     engine::Shared,
     error::{DeployError, WakeError, chain},
     guest::Guest,
     memory,
+    precompiled::{Kind, Mapped},
 };
 use futures::future::{join, join_all};
 use std::{
@@ -17,7 +19,8 @@ use std::{
 use torpor_bundle::{Blob, Bundle};
 use torpor_manifest::{BackendChoice, FunctionName, Manifest, ModelName};
 use torpor_nn::{Backend, BackendKind, Backends, Choice, Model, ModelFormat, OpenOptions};
-use torpor_tensor::NamedTensor;
+use torpor_tensor::{NamedTensor, Signature};
+use wasmtime::component::Component;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 /// How long the parts of a wake took. Code and models are got at the same time, so the parts do not add up to the whole.
@@ -41,6 +44,7 @@ pub struct WakeTiming {
 pub(crate) struct Recipe {
     function: FunctionName,
     module: Blob,
+    kind: Kind,
     predict: bool,
     http: bool,
     models: Vec<Ingredient>,
@@ -68,6 +72,8 @@ pub(crate) struct Warm {
 pub(crate) struct Code {
     pub(crate) predict: Option<PredictFunctionPre<Guest>>,
     pub(crate) http: Option<ProxyPre<Guest>>,
+    /// The whole of a core module, which is a program.
+    pub(crate) command: Option<CommandPre>,
 }
 
 /// The open models of one function, by the names under which its manifest grants them.
@@ -78,6 +84,12 @@ pub(crate) struct Models {
 
 impl Recipe {
     pub(crate) fn new(manifest: &Manifest, bundle: &Bundle, backends: &Backends) -> Result<Self, DeployError> {
+        let kind = Kind::of(&bundle.module)?;
+        match kind {
+            Kind::Core if manifest.trigger.inference.is_some() => return Err(DeployError::CoreInference),
+            Kind::Component if !manifest.command.args.is_empty() => return Err(DeployError::ComponentArguments),
+            _ => {}
+        }
         if manifest.trigger.inference.is_some() && bundle.config.signature.is_none() {
             return Err(DeployError::NoSignature);
         }
@@ -95,6 +107,7 @@ impl Recipe {
         Ok(Recipe {
             function: manifest.name.clone(),
             module: bundle.module.clone(),
+            kind,
             predict: manifest.trigger.inference.is_some(),
             http: manifest.trigger.http.is_some(),
             models: manifest.models.iter().map(ingredient).collect::<Result<_, DeployError>>()?,
@@ -105,9 +118,14 @@ impl Recipe {
         &self.models
     }
 
+    /// Whether the module is a program rather than a component.
+    pub(crate) fn is_command(&self) -> bool {
+        self.kind == Kind::Core
+    }
+
     /// Does once what every wake will do with the code, so that a module that cannot be served is found at deploy.
     pub(crate) fn rehearse(&self, engine: &Shared) -> Result<(), DeployError> {
-        engine.precompiled.prepare(&engine.wasmtime, &self.module)?;
+        engine.precompiled.prepare(&engine.wasmtime, &self.module, self.kind)?;
         self.code(engine)?;
         for model in &self.models {
             // A model that cannot be opened is found by the first wake, which says why.
@@ -118,18 +136,28 @@ impl Recipe {
 
     fn code(&self, engine: &Shared) -> Result<(Code, Duration, Duration), DeployError> {
         let start = Instant::now();
-        let component = engine.precompiled.load(&engine.wasmtime, &self.module)?;
-        let mapped = Instant::now();
+        let mapped = engine.precompiled.load(&engine.wasmtime, &self.module, self.kind)?;
+        let at = Instant::now();
+        let code = match mapped {
+            Mapped::Component(component) => self.component(engine, &component)?,
+            Mapped::Core(module) => {
+                Code { predict: None, http: None, command: Some(CommandPre::new(&engine.core_linker, &module)?) }
+            }
+        };
+        Ok((code, at - start, at.elapsed()))
+    }
+
+    fn component(&self, engine: &Shared, component: &Component) -> Result<Code, DeployError> {
         let link = |error: wasmtime::Error| DeployError::Link(format!("{error:#}"));
-        let instance = engine.linker.instantiate_pre(&component).map_err(link)?;
+        let instance = engine.linker.instantiate_pre(component).map_err(link)?;
         let no_export = |trigger, export| move |_| DeployError::NoExport { trigger, export };
         let predict = self.predict.then(|| PredictFunctionPre::new(instance.clone())).transpose();
         let http = self.http.then(|| ProxyPre::new(instance)).transpose();
-        let code = Code {
+        Ok(Code {
             predict: predict.map_err(no_export("inference", "torpor:function/predict"))?,
             http: http.map_err(no_export("http", "wasi:http/incoming-handler"))?,
-        };
-        Ok((code, mapped - start, mapped.elapsed()))
+            command: None,
+        })
     }
 }
 
@@ -219,6 +247,20 @@ impl Models {
         self.models.iter().position(|(granted, _)| granted.as_str() == name)
     }
 
+    /// The names of all, in alphabetical order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.models.iter().map(|(name, _)| name.as_str())
+    }
+
+    pub(crate) fn name(&self, model: usize) -> &str {
+        self.models[model].0.as_str()
+    }
+
+    /// What a model takes and gives.
+    pub(crate) fn signature(&self, model: usize) -> &Arc<Signature> {
+        self.models[model].1.signature()
+    }
+
     /// Runs a model once.
     pub(crate) async fn run(
         &self,
@@ -228,9 +270,8 @@ impl Models {
         self.models[model].1.run(inputs).await
     }
 
-    /// Tells the operator of a run that failed for no fault of its inputs.
-    pub(crate) fn report(&self, model: usize, error: &torpor_nn::Error) {
-        let (function, model) = (&self.function, &self.models[model].0);
-        tracing::warn!(%function, %model, error = chain(error), "a model failed to run");
+    /// Tells the operator of a model that failed for no fault of its inputs.
+    pub(crate) fn report(&self, model: &str, error: &dyn std::error::Error) {
+        tracing::warn!(function = %self.function, model, error = chain(error), "a model failed");
     }
 }

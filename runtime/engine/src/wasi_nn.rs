@@ -1,4 +1,4 @@
-//! The host of `wasi:nn` and `torpor:function/tensors`.
+//! The host of `wasi:nn`, `torpor:function/tensors` and `torpor:function/models`.
 //!
 //! Tensors are host resources: a guest that only passes them on never copies them into its memory. A bad call is an error
 //! value where the interface has one, else a trap of that one instance; never a panic of the host. A guest reaches only the
@@ -6,22 +6,24 @@
 #![allow(unreachable_pub, reason = "the generated bindings re-export the resource types, which takes `pub`")]
 
 use crate::{
-    bindings::{torpor::function::tensors, wasi::nn},
+    bindings::{
+        torpor::function::{models, tensors},
+        wasi::nn,
+    },
     guest::Guest,
-    warm::Models,
+    inference::{Refusal, Which, check_kind, cost},
 };
-use std::sync::Arc;
-use torpor_tensor::{DType, NamedTensor, Shape, Tensor};
+use torpor_tensor::{DType, Dim, NamedTensor, Shape, Tensor, TensorSpec};
 use wasmtime::{Result, bail, component::Resource};
 
-/// A `graph`: one of the granted models.
+/// A `graph`: a model that the instance may run.
 pub struct Graph {
-    model: usize,
+    pub(crate) model: Which,
 }
 
 /// A `graph-execution-context`. It keeps no state, since inputs and outputs travel by name.
 pub struct Context {
-    model: usize,
+    model: Which,
 }
 
 /// An `error`: a code, and a text for the guest.
@@ -31,27 +33,34 @@ pub struct GuestError {
 }
 
 impl Guest {
-    fn error<T>(
-        &mut self,
-        code: nn::errors::ErrorCode,
-        text: impl Into<String>,
-    ) -> Result<Result<T, Resource<GuestError>>> {
-        Ok(Err(self.table.push(GuestError { code, text: text.into() })?))
+    fn refuse<T>(&mut self, refusal: Refusal) -> Result<Result<T, Resource<GuestError>>> {
+        Ok(Err(self.table.push(GuestError { code: refusal.code, text: refusal.text })?))
     }
 
     /// Makes a tensor the guest's, within its budget.
     pub(crate) fn push_tensor(&mut self, tensor: Tensor) -> Result<Resource<Tensor>> {
-        let Some(left) = self.tensor_budget.checked_sub(tensor.data().len()) else {
-            bail!("the instance holds more tensor data than its memory limit allows");
-        };
-        self.tensor_budget = left;
+        if let Err(refusal) = self.charge(cost(&tensor)) {
+            bail!("{}", refusal.text);
+        }
         Ok(self.table.push(tensor)?)
+    }
+
+    /// Makes a tensor the guest's, or tells it why not, where the interface has a word for that.
+    fn offer(&mut self, tensor: Result<Tensor, torpor_tensor::Error>) -> Result<Result<Resource<Tensor>, String>> {
+        let tensor = match tensor {
+            Ok(tensor) => tensor,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        match self.charge(cost(&tensor)) {
+            Ok(()) => Ok(Ok(self.table.push(tensor)?)),
+            Err(refusal) => Ok(Err(refusal.text)),
+        }
     }
 
     /// Takes a tensor from the guest.
     pub(crate) fn take_tensor(&mut self, tensor: Resource<Tensor>) -> Result<Tensor> {
         let tensor = self.table.delete(tensor)?;
-        self.tensor_budget += tensor.data().len();
+        self.tensor_budget += cost(&tensor);
         Ok(tensor)
     }
 
@@ -115,21 +124,39 @@ impl nn::errors::HostError for Guest {
 }
 
 impl nn::graph::Host for Guest {
-    fn load(
+    async fn load(
         &mut self,
-        _builder: Vec<Vec<u8>>,
-        _encoding: nn::graph::GraphEncoding,
-        _target: nn::graph::ExecutionTarget,
+        builder: Vec<Vec<u8>>,
+        encoding: nn::graph::GraphEncoding,
+        target: nn::graph::ExecutionTarget,
     ) -> Result<Result<Resource<Graph>, Resource<GuestError>>> {
-        let text = "loading a model from bytes is not granted; put the model into the bundle and use `load-by-name`";
-        self.error(nn::errors::ErrorCode::Security, text)
+        match load(self, builder, encoding, target).await {
+            Ok(model) => Ok(Ok(self.table.push(Graph { model })?)),
+            Err(refusal) => self.refuse(refusal),
+        }
     }
 
     fn load_by_name(&mut self, name: String) -> Result<Result<Resource<Graph>, Resource<GuestError>>> {
-        match self.models.position(&name) {
-            Some(model) => Ok(Ok(self.table.push(Graph { model })?)),
-            None => self.error(nn::errors::ErrorCode::NotFound, "the manifest grants no model of this name"),
+        match self.find(&name) {
+            Ok(model) => Ok(Ok(self.table.push(Graph { model })?)),
+            Err(refusal) => self.refuse(refusal),
         }
+    }
+}
+
+async fn load(
+    guest: &mut Guest,
+    mut parts: Vec<Vec<u8>>,
+    encoding: nn::graph::GraphEncoding,
+    target: nn::graph::ExecutionTarget,
+) -> Result<Which, Refusal> {
+    use nn::graph::{ExecutionTarget, GraphEncoding};
+    guest.may_load(0)?;
+    let onnx = matches!(encoding, GraphEncoding::Onnx | GraphEncoding::Autodetect);
+    check_kind(onnx, target == ExecutionTarget::Cpu)?;
+    match (parts.pop(), parts.len()) {
+        (Some(model), 0) => guest.load(model).await,
+        _ => Err(Refusal::argument("an ONNX model is one part")),
     }
 }
 
@@ -138,7 +165,7 @@ impl nn::graph::HostGraph for Guest {
         &mut self,
         graph: Resource<Graph>,
     ) -> Result<Result<Resource<Context>, Resource<GuestError>>> {
-        let model = self.table.get(&graph)?.model;
+        let model = self.table.get(&graph)?.model.clone();
         Ok(Ok(self.table.push(Context { model })?))
     }
 
@@ -156,30 +183,11 @@ impl nn::inference::HostGraphExecutionContext for Guest {
         context: Resource<Context>,
         inputs: Vec<(String, Resource<Tensor>)>,
     ) -> Result<Result<Vec<(String, Resource<Tensor>)>, Resource<GuestError>>> {
-        let model = self.table.get(&context)?.model;
+        let model = self.table.get(&context)?.model.clone();
         let inputs = self.take_tensors(inputs)?;
-        let models: Arc<Models> = Arc::clone(&self.models);
-        match models.run(model, inputs).await {
+        match self.infer(&model, inputs).await {
             Ok(outputs) => Ok(Ok(self.push_tensors(outputs)?)),
-            Err(error) => {
-                use nn::errors::ErrorCode;
-                // What a backend says may hold paths, and a guest may hand it to its caller: the operator gets the text,
-                // the guest only what concerns its own tensors.
-                let (code, text) = match error {
-                    torpor_nn::Error::Input(text) => (ErrorCode::InvalidArgument, text),
-                    error => {
-                        models.report(model, &error);
-                        match error {
-                            torpor_nn::Error::Rejected { .. } => {
-                                (ErrorCode::InvalidArgument, "the model cannot run on these inputs".to_owned())
-                            }
-                            torpor_nn::Error::Cancelled => (ErrorCode::Timeout, "the run was cancelled".to_owned()),
-                            _ => (ErrorCode::RuntimeError, "the model failed to run".to_owned()),
-                        }
-                    }
-                };
-                self.error(code, text)
-            }
+            Err(refusal) => self.refuse(refusal),
         }
     }
 
@@ -200,17 +208,11 @@ impl tensors::Host for Guest {
         if dtype == DType::Bytes {
             return Ok(Err("use `create-bytes` for elements of type bytes".to_owned()));
         }
-        match Tensor::new(dtype, shape.into(), data.into()) {
-            Ok(tensor) => Ok(Ok(self.push_tensor(tensor)?)),
-            Err(error) => Ok(Err(error.to_string())),
-        }
+        self.offer(Tensor::new(dtype, shape.into(), data.into()))
     }
 
     fn create_bytes(&mut self, shape: Vec<u64>, elements: Vec<Vec<u8>>) -> Result<Result<Resource<Tensor>, String>> {
-        match Tensor::from_elements(shape.into(), &elements) {
-            Ok(tensor) => Ok(Ok(self.push_tensor(tensor)?)),
-            Err(error) => Ok(Err(error.to_string())),
-        }
+        self.offer(Tensor::from_elements(shape.into(), &elements))
     }
 
     fn get_datatype(&mut self, tensor: Resource<Tensor>) -> Result<tensors::Datatype> {
@@ -228,6 +230,29 @@ impl tensors::Host for Guest {
             .map(|elements| elements.map(<[u8]>::to_vec).collect())
             .map_err(|error| error.to_string()))
     }
+}
+
+impl models::Host for Guest {
+    fn names(&mut self) -> Result<Vec<String>> {
+        Ok(self.models.names().map(str::to_owned).collect())
+    }
+
+    fn describe(&mut self, name: String) -> Result<Option<models::ModelSpec>> {
+        let Some(model) = self.models.position(&name) else { return Ok(None) };
+        let signature = self.models.signature(model);
+        let specs = |specs: &[TensorSpec]| specs.iter().map(spec_to_wit).collect();
+        Ok(Some(models::ModelSpec { inputs: specs(&signature.inputs), outputs: specs(&signature.outputs) }))
+    }
+}
+
+fn spec_to_wit(spec: &TensorSpec) -> models::TensorSpec {
+    let dimension = |dim: &Dim| match dim {
+        Dim::Fixed(size) => models::Dimension::Fixed(*size),
+        Dim::Named(name) => models::Dimension::Named(name.to_string()),
+        Dim::Any => models::Dimension::Any,
+    };
+    let shape = spec.shape.as_ref().map(|dims| dims.iter().map(dimension).collect());
+    models::TensorSpec { name: spec.name.clone(), datatype: to_wit(spec.dtype), shape }
 }
 
 fn from_wasi_nn(ty: nn::tensor::TensorType) -> DType {

@@ -1,11 +1,11 @@
 //! From text to a checked [`Manifest`]: reads every table, keeps going after a mistake, and knows the ranges.
 
 use crate::{
-    Allow, BackendChoice, Diagnostics, EnvValue, FileGrant, HostPort, HttpTrigger, InferenceTrigger, Limits, Manifest,
+    Allow, BackendChoice, ByteSize, Command, Diagnostics, EnvValue, FileGrant, HostPort, HttpTrigger, InferenceTrigger, Limits, Manifest,
     Method, ModelGrant, ModelName, Scale, Triggers,
     environment::Lookup,
     manifest::{LIMITS, MODEL, SCALE},
-    schema::{ALLOW, ENV, FILES, MODELS, TRIGGER, TRIGGER_HTTP, TRIGGER_INFERENCE},
+    schema::{ALLOW, COMMAND, ENV, FILES, MODELS, TRIGGER, TRIGGER_HTTP, TRIGGER_INFERENCE},
     section::{Report, Section, Texts, choice, parsed},
     source::Source,
     suggest::shown,
@@ -71,8 +71,9 @@ fn manifest(report: &mut Report<'_>, document: &DeTable<'_>) -> Option<Manifest>
     let models = models(report, &root);
     let scale = root.table(report, "scale", &SCALE).map(|table| Scale::read(report, &table)).unwrap_or_default();
     let limits = root.table(report, "limits", &LIMITS).map(|table| Limits::read(report, &table)).unwrap_or_default();
+    let command = root.table(report, "command", &COMMAND).map(|table| command(report, &table)).unwrap_or_default();
     let allow = root.table(report, "allow", &ALLOW).map(|table| allow(report, &table)).unwrap_or_default();
-    Some(Manifest { name: name?, bundle: bundle?, trigger, models, scale, limits, allow })
+    Some(Manifest { name: name?, bundle: bundle?, trigger, models, scale, limits, command, allow })
 }
 
 fn bundle(report: &mut Report<'_>, root: &Section<'_>) -> Option<PathBuf> {
@@ -157,6 +158,18 @@ fn models(report: &mut Report<'_>, root: &Section<'_>) -> BTreeMap<ModelName, Mo
     models
 }
 
+fn command(report: &mut Report<'_>, table: &Section<'_>) -> Command {
+    let mut args = Vec::new();
+    for (text, span) in table.strings(report, "args").unwrap_or_default().0 {
+        if text.contains('\0') {
+            let message = format!("an argument in `{}` holds a NUL character", table.full("args"));
+            report.mistake(&span, message, "not possible in an argument", "leave the NUL out");
+        }
+        args.push(text.into_owned());
+    }
+    Command { args }
+}
+
 fn allow(report: &mut Report<'_>, table: &Section<'_>) -> Allow {
     let outbound =
         table.strings(report, "outbound").map_or_else(Vec::new, |(items, _)| unique(report, items, parsed::<HostPort>));
@@ -172,7 +185,8 @@ fn allow(report: &mut Report<'_>, table: &Section<'_>) -> Allow {
         }
     }
     let env = table.table(report, "env", &ENV).map(|table| env(report, &table)).unwrap_or_default();
-    Allow { outbound, env, files: files(report, table) }
+    let load = table.size(report, "load", ByteSize::bytes(1)..=ByteSize::gib(1));
+    Allow { outbound, env, files: files(report, table), load }
 }
 
 fn env(report: &mut Report<'_>, table: &Section<'_>) -> BTreeMap<String, EnvValue> {

@@ -36,7 +36,7 @@ pub use error::Error;
 pub use host::HostPort;
 pub use json_schema::json_schema;
 pub use manifest::{
-    Allow, EnvValue, FileGrant, HttpTrigger, InferenceTrigger, Limits, Manifest, ModelGrant, Scale, Triggers,
+    Allow, Command, EnvValue, FileGrant, HttpTrigger, InferenceTrigger, Limits, Manifest, ModelGrant, Scale, Triggers,
 };
 pub use name::{FunctionName, ModelName};
 pub use route::RoutePath;

@@ -20,6 +20,8 @@ pub struct Manifest {
     pub scale: Scale,
     /// What one request may cost.
     pub limits: Limits,
+    /// How a core module is started; not for components.
+    pub command: Command,
     /// What the module may reach besides its models.
     pub allow: Allow,
 }
@@ -88,6 +90,13 @@ settings! {
     }
 }
 
+/// How a core module is started.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Command {
+    /// Its arguments after its own name; none holds a NUL character.
+    pub args: Vec<String>,
+}
+
 /// What the module may reach besides its models. The default is nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Allow {
@@ -97,6 +106,8 @@ pub struct Allow {
     pub env: BTreeMap<String, EnvValue>,
     /// Folders that it may read.
     pub files: Vec<FileGrant>,
+    /// Bytes of models that one instance may bring itself, 1 byte to 1 GiB; `None` for none at all.
+    pub load: Option<ByteSize>,
 }
 
 /// The value of an environment variable of the module. It may be a secret, so `Debug` hides it, and nothing displays it.

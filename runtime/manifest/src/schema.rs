@@ -137,6 +137,13 @@ pub(crate) static ROOT: Table = Table {
             "what one request may cost",
         ),
         key(
+            "command",
+            Kind::Table(&COMMAND),
+            optional("`{}`", "{ args = [\"--top\", \"5\"] }"),
+            "for core modules",
+            "how a core module is started",
+        ),
+        key(
             "allow",
             Kind::Table(&ALLOW),
             optional("`{}`", "{ outbound = [\"api.example.com:443\"] }"),
@@ -191,6 +198,21 @@ pub(crate) static TRIGGER_INFERENCE: Table = Table { header: "[trigger.inference
 pub(crate) static MODELS: Table =
     Table { header: "[model]", keys: Keys::Free { names: ModelName::TEXT, values: Kind::Table(&MODEL) } };
 
+pub(crate) static COMMAND: Table = Table {
+    header: "[command]",
+    keys: Keys::Fixed(&[key(
+        "args",
+        Kind::List {
+            items: &Kind::Text(Text { noun: "string", pattern: "^[^\u0000]*$" }),
+            empty: true,
+            repeats: true,
+        },
+        optional("`[]`", "[\"--top\", \"5\"]"),
+        "no NUL",
+        "the program's arguments, after its own name",
+    )]),
+};
+
 pub(crate) static ALLOW: Table = Table {
     header: "[allow]",
     keys: Keys::Fixed(&[
@@ -214,6 +236,13 @@ pub(crate) static ALLOW: Table = Table {
             optional("`[]`", "[{ host = \"data/labels\", guest = \"/labels\" }]"),
             "",
             "folders that it may read, never write",
+        ),
+        key(
+            "load",
+            Kind::Size(ByteSize::bytes(1)..=ByteSize::gib(1)),
+            optional("absent", "\"8MiB\""),
+            "",
+            "the models that one request's instance may load from bytes of its own, all together; they are parsed outside of the sandbox, so grant it to trusted publishers",
         ),
     ]),
 };

@@ -10,6 +10,7 @@ mod cancel;
 #[cfg(test)]
 mod fake;
 mod model;
+pub mod onnx;
 mod queue;
 mod quick;
 

@@ -8,7 +8,7 @@ use super::{Answer, Record, Timing, instance::instance};
 use crate::{CallError, Function, function::Lease};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use std::{
     pin::Pin,
     sync::{
@@ -32,7 +32,8 @@ type Head = Result<http::Response<WasiBody>, ErrorCode>;
 
 impl Function {
     /// Answers one request, whose URI must have an authority. Waits in the function's queue, and for its wake if it is
-    /// asleep. Dropping the future, or the body before its end, ends the call.
+    /// asleep. Dropping the future, or the body before its end, ends the call. A core module gets the body alone, and its
+    /// answer is whole.
     ///
     /// # Errors
     /// What kept the function from sending the head of a response. After that, an error of the body.
@@ -41,6 +42,9 @@ impl Function {
         request: http::Request<RequestBody>,
     ) -> Result<Answer<http::Response<ResponseBody>>, CallError> {
         let function = self.inner();
+        if function.is_command() {
+            return self.command(request.into_body()).await;
+        }
         let mut record = Record::new(function);
         let deadline = record.deadline();
         let lease = tokio::time::timeout_at(deadline, function.acquire()).await;
@@ -157,6 +161,12 @@ impl Body for ResponseBody {
 }
 
 impl ResponseBody {
+    /// A body that is there already.
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        let body = Full::new(bytes).map_err(|never| match never {}).boxed_unsync();
+        ResponseBody { body, broken: Arc::default(), task: None }
+    }
+
     /// Lets the guest go on although nobody reads from it any more.
     fn let_finish(&mut self) {
         if let Some(task) = self.task.take() {

@@ -30,7 +30,11 @@ memory = "1.5GiB"
 deadline = "250ms"
 body = "10 MB"
 
+[command]
+args = ["--top", "5", ""]
+
 [allow]
+load = "8MiB"
 outbound = ["api.example.com", "[::1]:8443"]
 env = { LOG = "größer", EMPTY = "" }
 

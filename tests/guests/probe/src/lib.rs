@@ -1,6 +1,8 @@
 //! A guest that does what a test asks, good or bad: as a function of HTTP requests by the last part of the path, and as a
 //! function of tensors by the input `command`.
 
+mod models;
+
 use std::{
     io::{self, Write},
     time::Duration,
@@ -25,7 +27,11 @@ impl http::Handler for Probe {
             "fetch" => fetch(&text(&request, "url")?),
             "load" => load(&text(&request, "model")?),
             "fail" => Err(http::Error::internal("the probe was asked to fail")),
-            other => Err(http::Error::new(404, format!("the probe has no `{other}`"))),
+            other => {
+                let other = other.to_owned();
+                let answer = models::act(&other, request.into_body().read_to_limit(1 << 20)?);
+                answer.unwrap_or_else(|| Err(http::Error::new(404, format!("the probe has no `{other}`"))))
+            }
         }
     }
 }

@@ -1,0 +1,6 @@
+//! Any bytes are a model that keeps its data to itself, or are refused.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|model: &[u8]| drop(torpor_nn::onnx::check_self_contained(model)));
