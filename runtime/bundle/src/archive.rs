@@ -9,7 +9,7 @@ use crate::{
     error::io_at,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, BufWriter, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -139,16 +139,24 @@ fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
     builder.prefix(".torpor-").tempfile_in(folder)
 }
 
-/// A bundle's file whose headers, padding and end are canonical. The content of its blobs is checked when it is read.
+/// A bundle whose outer form is right: a file with canonical headers, padding and end, or what the content store kept of one.
+/// The content of its blobs is checked when it is read.
 pub(crate) struct Archive {
     path: PathBuf,
-    file: File,
-    blobs: BTreeMap<Digest, Span>,
+    source: Source,
     /// The content of `index.json`.
     pub(crate) index: Vec<u8>,
 }
 
-/// Where some content stands in the file.
+/// Where the blobs of a bundle are.
+enum Source {
+    /// In the bundle's file.
+    File { file: File, blobs: BTreeMap<Digest, Span> },
+    /// In the content store, each in a file beside the one that `path` names.
+    Store,
+}
+
+/// Where some content stands in a file.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     offset: u64,
@@ -163,34 +171,49 @@ impl Archive {
             return Err(Error::Damaged { path: path.to_owned(), why: "it is no file".to_owned() });
         }
         let file = File::open(path).map_err(io_at("read", path))?;
-        let mut archive = Archive { path: path.to_owned(), file, blobs: BTreeMap::new(), index: Vec::new() };
-        let (mut index, mut marker) = (None, None);
+        let mut archive = Archive { path: path.to_owned(), source: Source::Store, index: Vec::new() };
+        let (mut index, mut marker, mut blobs) = (None, None, BTreeMap::new());
         let mut last = String::new();
         let mut offset = 0;
-        while let Some((name, span)) = archive.next(offset)? {
+        while let Some((name, span)) = archive.next(&file, offset)? {
             if name <= last {
                 return Err(archive.damaged("its entries are not in order, or one is there twice"));
             }
             match name.strip_prefix(BLOBS).map(Digest::from_hex) {
-                Some(Some(digest)) => drop(archive.blobs.insert(digest, span)),
+                Some(Some(digest)) => drop(blobs.insert(digest, span)),
                 None if name == INDEX => index = Some(span),
                 None if name == MARKER => marker = Some(span),
                 _ => return Err(archive.damaged("it has an entry that no bundle has")),
             }
-            if archive.blobs.len() > MAX_ENTRIES {
+            if blobs.len() > MAX_ENTRIES {
                 return Err(archive.damaged(format!("it has more than {MAX_ENTRIES} entries")));
             }
             (last, offset) = (name, span.offset + span.size + padding(span.size).len() as u64);
         }
-        archive.check_end(offset)?;
+        archive.check_end(&file, offset)?;
         let (Some(index), Some(marker)) = (index, marker) else {
             return Err(archive.damaged(format!("`{INDEX}` or `{MARKER}` is missing")));
         };
-        if archive.document(marker)? != MARKER_CONTENT {
+        if archive.document(&file, marker)? != MARKER_CONTENT {
             return Err(archive.damaged(format!("`{MARKER}` does not hold what it should")));
         }
-        archive.index = archive.document(index)?;
+        archive.index = archive.document(&file, index)?;
+        archive.source = Source::File { file, blobs };
         Ok(archive)
+    }
+
+    /// What the content store in `folder` kept of a bundle whose `index.json` has the digest `index`.
+    pub(crate) fn stored(folder: &Path, index: Digest) -> Result<Self, Error> {
+        let path = folder.join(index.hex());
+        let size = fs::metadata(&path).map_err(io_at("read", &path))?.len();
+        let mut archive = Archive { path, source: Source::Store, index: Vec::new() };
+        archive.index = archive.read(Piece { digest: index, size })?;
+        Ok(archive)
+    }
+
+    /// Whether its blobs are in the content store already.
+    pub(crate) fn is_stored(&self) -> bool {
+        matches!(self.source, Source::Store)
     }
 
     /// The file's path, as it was given.
@@ -198,22 +221,25 @@ impl Archive {
         &self.path
     }
 
-    /// The digests of all blobs.
-    pub(crate) fn digests(&self) -> impl Iterator<Item = Digest> {
-        self.blobs.keys().copied()
+    /// Whether a file holds these blobs and no others. A store holds those of other bundles too, which nothing here refers to.
+    pub(crate) fn holds_only(&self, digests: &BTreeSet<Digest>) -> bool {
+        match &self.source {
+            Source::File { blobs, .. } => blobs.keys().eq(digests),
+            Source::Store => true,
+        }
     }
 
     /// A whole document, which must be what `piece` says.
     pub(crate) fn read(&self, piece: Piece) -> Result<Vec<u8>, Error> {
-        let content = self.document(self.find(piece)?)?;
+        let (file, span) = self.find(piece)?;
+        let content = self.document(&file, span)?;
         self.agree(piece, Piece::of(&content))?;
         Ok(content)
     }
 
     /// Copies a blob of any length to `out`, and fails afterwards where it was not what `piece` says. `target` is for messages.
     pub(crate) fn copy(&self, piece: Piece, out: impl Write, target: &Path) -> Result<(), Error> {
-        let span = self.find(piece)?;
-        let mut file = &self.file;
+        let (mut file, span) = self.find(piece)?;
         file.seek(SeekFrom::Start(span.offset)).map_err(io_at("read", &self.path))?;
         let copied = digest::copy(file.take(span.size), out).map_err(|error| match error {
             CopyError::Read(error) => io_at("read", &self.path)(error),
@@ -233,9 +259,9 @@ impl Archive {
     }
 
     /// The name and place of the entry whose header is at `offset`; `None` at the end.
-    fn next(&self, offset: u64) -> Result<Option<(String, Span)>, Error> {
+    fn next(&self, file: &File, offset: u64) -> Result<Option<(String, Span)>, Error> {
         let mut block = ZEROS;
-        self.fill(offset, &mut block)?;
+        self.fill(file, offset, &mut block)?;
         if block == ZEROS {
             return Ok(None);
         }
@@ -252,7 +278,7 @@ impl Archive {
         let expected = padding(size);
         let mut found = ZEROS;
         let found = &mut found[..expected.len()];
-        self.fill(end, found)?;
+        self.fill(file, end, found)?;
         if found != expected {
             return Err(self.damaged("it has bytes between its entries"));
         }
@@ -260,31 +286,47 @@ impl Archive {
     }
 
     /// The end is two blocks of zeros, and then nothing.
-    fn check_end(&self, offset: u64) -> Result<(), Error> {
+    fn check_end(&self, file: &File, offset: u64) -> Result<(), Error> {
         let mut end = END;
-        self.fill(offset, &mut end)?;
-        let length = self.file.metadata().map_err(io_at("read", &self.path))?.len();
+        self.fill(file, offset, &mut end)?;
+        let length = file.metadata().map_err(io_at("read", &self.path))?.len();
         if end != END || length != offset + END.len() as u64 {
             return Err(self.damaged("it has bytes after its end"));
         }
         Ok(())
     }
 
-    fn document(&self, span: Span) -> Result<Vec<u8>, Error> {
+    fn document(&self, file: &File, span: Span) -> Result<Vec<u8>, Error> {
         if span.size > MAX_DOCUMENT {
             return Err(self.damaged(format!("a document in it is longer than {MAX_DOCUMENT} bytes")));
         }
         let mut content = vec![0; usize::try_from(span.size).unwrap_or_default()];
-        self.fill(span.offset, &mut content)?;
+        self.fill(file, span.offset, &mut content)?;
         Ok(content)
     }
 
-    fn find(&self, piece: Piece) -> Result<Span, Error> {
-        match self.blobs.get(&piece.digest) {
-            Some(span) if span.size == piece.size => Ok(*span),
-            Some(_) => Err(self.damaged(format!("blob `{}` has another length than it should have", piece.digest))),
-            None => Err(self.damaged(format!("blob `{}` is missing", piece.digest))),
+    /// The file that a blob is in, and where. A missing blob, or one of another length, is refused.
+    fn find(&self, piece: Piece) -> Result<(File, Span), Error> {
+        let missing = || self.damaged(format!("blob `{}` is missing", piece.digest));
+        let (file, span) = match &self.source {
+            Source::File { file, blobs } => {
+                let span = *blobs.get(&piece.digest).ok_or_else(missing)?;
+                (file.try_clone().map_err(io_at("read", &self.path))?, span)
+            }
+            Source::Store => {
+                let path = self.path.with_file_name(piece.digest.hex());
+                let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+                let (size, file) = opened.map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound => missing(),
+                    _ => io_at("read", path)(error),
+                })?;
+                (file, Span { offset: 0, size })
+            }
+        };
+        if span.size != piece.size {
+            return Err(self.damaged(format!("blob `{}` has another length than it should have", piece.digest)));
         }
+        Ok((file, span))
     }
 
     fn agree(&self, expected: Piece, found: Piece) -> Result<(), Error> {
@@ -294,8 +336,7 @@ impl Archive {
         Ok(())
     }
 
-    fn fill(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        let mut file = &self.file;
+    fn fill(&self, mut file: &File, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(buffer)).map_err(|error| match error.kind() {
             // An offset beyond what the system can seek to is one that no file has.
             io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => self.damaged("it is cut short"),

@@ -40,4 +40,4 @@ pub use policy::{Publisher, TrustPolicy};
 pub use report::{Layer, ModelLayer, Report, SignatureReport, TensorReport, inspect, verify_file};
 pub use sign::{Signed, sign};
 pub use store::Store;
-pub use verify::{Bundle, Model, Verified, accept_unsigned, verify};
+pub use verify::{Bundle, Model, Verified, accept_unsigned, verify, verify_kept};
