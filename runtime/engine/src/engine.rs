@@ -12,9 +12,13 @@ use crate::{
     ticker::Ticker,
     warm::Recipe,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 use tokio::sync::Semaphore;
-use torpor_bundle::{Bundle, Verified};
+use torpor_bundle::{Bundle, Digest, Verified};
 use torpor_manifest::Manifest;
 use torpor_nn::Backends;
 use torpor_telemetry::Metrics;
@@ -59,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) places: Semaphore,
     backends: Backends,
     metrics: Arc<Metrics>,
+    /// What is needed to wake each function that somebody still holds, replaced ones included.
+    recipes: Mutex<Vec<Weak<Recipe>>>,
 }
 
 impl Engine {
@@ -75,8 +81,19 @@ impl Engine {
         let optimized = Optimized::new(Derived::open(config.state.join("optimized"), key)?);
         let ticker = Ticker::start(wasmtime.weak()).map_err(|error| Error::Engine(format!("no thread: {error}")))?;
         let places = Semaphore::new(usize::try_from(config.instances).unwrap_or(Semaphore::MAX_PERMITS));
+        let recipes = Mutex::default();
         Ok(Engine {
-            shared: Arc::new(Shared { wasmtime, linker, precompiled, optimized, ticker, places, backends, metrics }),
+            shared: Arc::new(Shared {
+                wasmtime,
+                linker,
+                precompiled,
+                optimized,
+                ticker,
+                places,
+                backends,
+                metrics,
+                recipes,
+            }),
         })
     }
 
@@ -88,11 +105,27 @@ impl Engine {
     pub fn deploy(&self, manifest: Manifest, bundle: &Verified<Bundle>) -> Result<Function, DeployError> {
         let recipe = Recipe::new(&manifest, bundle, &self.shared.backends)?;
         recipe.rehearse(&self.shared)?;
+        let recipe = Arc::new(recipe);
         let capabilities =
             Capabilities::new(manifest.name.clone(), manifest.limits.memory.as_u64(), manifest.allow.clone())
                 .map_err(|(path, source)| DeployError::Folder { path, source })?;
         let metrics = self.shared.metrics.function(manifest.name.as_str());
+        self.shared.recipes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&recipe));
         Ok(Function::new(Arc::clone(&self.shared), manifest, bundle, recipe, capabilities, metrics))
+    }
+
+    /// The blobs that functions need to wake, of all functions that somebody still holds.
+    pub fn blobs_in_use(&self) -> HashSet<Digest> {
+        let mut recipes = self.shared.recipes.lock().unwrap_or_else(PoisonError::into_inner);
+        recipes.retain(|recipe| recipe.strong_count() > 0);
+        recipes.iter().filter_map(Weak::upgrade).flat_map(|recipe| recipe.blobs().collect::<Vec<_>>()).collect()
+    }
+
+    /// Removes the compiled modules and optimized models of blobs that `keep` does not name, and those that another version of
+    /// this host or of a library made. Returns how many files those were. Must not run beside [`Engine::deploy`].
+    pub fn collect(&self, keep: &HashSet<Digest>) -> usize {
+        let Shared { precompiled, optimized, backends, .. } = &*self.shared;
+        precompiled.collect(keep) + optimized.collect(keep, backends)
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use torpor_bundle::{Blob, Bundle};
+use torpor_bundle::{Blob, Bundle, Digest};
 use torpor_manifest::{BackendChoice, FunctionName, Manifest, ModelName};
 use torpor_nn::{Backend, BackendKind, Backends, Choice, Model, ModelFormat, OpenOptions};
 use torpor_tensor::NamedTensor;
@@ -103,6 +103,11 @@ impl Recipe {
 
     pub(crate) fn models(&self) -> &[Ingredient] {
         &self.models
+    }
+
+    /// What must stay in the store for the function to wake.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = Digest> {
+        std::iter::once(self.module.digest).chain(self.models.iter().map(|model| model.blob.digest))
     }
 
     /// Does once what every wake will do with the code, so that a module that cannot be served is found at deploy.
