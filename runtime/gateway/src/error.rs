@@ -22,6 +22,9 @@ enum Code {
     BadRequest,
     NotFound,
     MethodNotAllowed { allowed: String },
+    Forbidden,
+    Conflict,
+    Unavailable,
     BodyTimeout,
     BodyTooLarge,
     QueueFull { retry_after: Duration },
@@ -59,6 +62,20 @@ impl ApiError {
         }
     }
 
+    /// The request comes from where none is taken from.
+    pub(crate) fn forbidden(text: impl Into<String>) -> Self {
+        ApiError { code: Code::Forbidden, text: text.into() }
+    }
+
+    /// What the operator wants does not fit what the host has or may do.
+    pub(crate) fn conflict(text: impl Into<String>) -> Self {
+        ApiError { code: Code::Conflict, text: text.into() }
+    }
+
+    pub(crate) fn unavailable(text: impl Into<String>) -> Self {
+        ApiError { code: Code::Unavailable, text: text.into() }
+    }
+
     pub(crate) fn failed(text: impl Into<String>) -> Self {
         ApiError { code: Code::Failed, text: text.into() }
     }
@@ -84,6 +101,9 @@ impl IntoResponse for ApiError {
             Code::BadRequest => StatusCode::BAD_REQUEST,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Code::Forbidden => StatusCode::FORBIDDEN,
+            Code::Conflict => StatusCode::CONFLICT,
+            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::QueueFull { .. } => StatusCode::SERVICE_UNAVAILABLE,

@@ -27,6 +27,10 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
     match command {
         Command::Serve(arguments) => command::serve::run(arguments),
         Command::Check(arguments) => command::check::run(&arguments, output),
+        Command::Deploy(arguments) => command::deploy::deploy(arguments, output),
+        Command::Undeploy(arguments) => command::deploy::undeploy(&arguments, output),
+        Command::Diff(arguments) => command::deploy::diff(arguments, output),
+        Command::Rollback(arguments) => command::deploy::rollback(&arguments, output),
         Command::Ps(arguments) => command::ps::run(&arguments, output),
         Command::Invoke(arguments) => command::invoke::run(&arguments),
         Command::Pack(arguments) => command::bundle::pack(arguments, output),

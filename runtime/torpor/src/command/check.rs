@@ -9,8 +9,8 @@ struct Checked {
 }
 
 pub(crate) fn run(arguments: &Check, output: &Output) -> Result<(), Failure> {
-    let manifests = torpor::read_manifests(&arguments.manifests)?;
-    let functions = manifests.iter().map(|manifest| manifest.name.to_string()).collect();
+    let manifests = super::manifests(&arguments.manifests)?;
+    let functions = manifests.iter().map(|file| file.manifest.name.to_string()).collect();
     output.result(&Checked { functions }, |checked| {
         let (number, names) = (checked.functions.len(), checked.functions.join(", "));
         match number {

@@ -21,21 +21,36 @@ pub(crate) fn run(arguments: &Ps, output: &Output) -> Result<(), Failure> {
 }
 
 fn render(functions: &[Function]) -> String {
-    let head =
-        ["FUNCTION", "STATE", "SESSIONS", "MEMORY", "ACTIVE", "QUEUED", "CALLS", "LAST CALL", "WAKES", "LAST WAKE"];
+    let head = [
+        "FUNCTION",
+        "REV",
+        "STATE",
+        "SESSIONS",
+        "MEMORY",
+        "ACTIVE",
+        "QUEUED",
+        "CALLS",
+        "LAST CALL",
+        "WAKES",
+        "LAST WAKE",
+    ];
     let mut text = table(head, functions.iter().map(row));
     for function in functions {
         if let Some(cause) = &function.cause {
             text.push_str(&format!("\n{}: {cause}\n", function.name));
         }
+        if let Some(refused) = &function.refused {
+            text.push_str(&format!("\n{}: its newest manifest is not deployed: {refused}\n", function.name));
+        }
     }
     text
 }
 
-fn row(function: &Function) -> [String; 10] {
+fn row(function: &Function) -> [String; 11] {
     let none = || "-".to_owned();
     [
         function.name.clone(),
+        function.revision.map_or_else(none, |revision| revision.to_string()),
         function.state.clone(),
         function.sessions.to_string(),
         function.memory.map_or_else(none, bytes),

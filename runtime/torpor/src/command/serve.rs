@@ -44,6 +44,7 @@ fn config(arguments: Serve) -> Config {
     let connections = usize::try_from(arguments.max_connections).unwrap_or(usize::MAX);
     Config {
         manifests: arguments.manifests,
+        watch: arguments.watch,
         // clap has seen to it that one of the two is given.
         trust: arguments.trust.map_or(Trust::Anybody, Trust::Policy),
         state: arguments.state,
