@@ -35,6 +35,10 @@ fn without_a_command_it_says_what_there_is() {
         "serve",
         "check",
         "schema",
+        "deploy",
+        "undeploy",
+        "diff",
+        "rollback",
         "ps",
         "invoke",
         "new",
@@ -373,8 +377,9 @@ fn ps_shows_the_functions_of_a_host() {
 
     let text = run([&"ps", &"--admin", &admin]).ok().stdout;
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[0][..3], ["FUNCTION", "STATE", "SESSIONS"]);
-    assert_eq!((&lines[1][..3], &lines[2][..3]), (&["add", "Warm", "1"][..], &["probe", "Cold", "0"][..]), "{text}");
+    assert_eq!(lines[0][..4], ["FUNCTION", "REV", "STATE", "SESSIONS"]);
+    assert_eq!(lines[1][..4], ["add", "1", "Warm", "1"], "{text}");
+    assert_eq!(lines[2][..4], ["probe", "1", "Cold", "0"], "{text}");
     let list = run([&"ps", &"--json", &"--admin", &admin]).ok().json();
     assert_eq!(list, host.admin("/functions").json());
     let one = run([&"ps", &"--json", &"--admin", &admin, &"probe"]).ok().json();

@@ -311,7 +311,7 @@ fn a_model_that_was_changed_in_the_store_is_never_loaded() {
 fn a_model_that_was_replaced_while_the_host_was_down_is_mended() {
     let host = asleep();
     let stage = host.stop();
-    stage.kept("blobs/sha256", "").iter().for_each(|blob| damage(blob, 3));
+    stage.kept("blobs/sha256", "").iter().for_each(|blob| damage(blob, 2));
     let host = stage.start();
     host.infer("add", &sum()).status(200);
 }

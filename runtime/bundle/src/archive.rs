@@ -10,7 +10,7 @@ use crate::{
     progress::Counted,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, BufWriter, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -183,18 +183,24 @@ fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
     builder.prefix(".torpor-").tempfile_in(folder).map_err(|error| error.kind().into())
 }
 
-/// A bundle's file whose headers, padding and end are canonical. The content of its blobs is checked when it is read.
+/// A bundle whose outer form is right: a file with canonical headers, padding and end, or what the content store kept of one.
+/// The content of its blobs is checked when it is read.
 pub(crate) struct Archive {
     path: PathBuf,
-    file: File,
-    /// Its length when it was opened.
-    length: u64,
-    blobs: BTreeMap<Digest, Span>,
+    source: Source,
     /// The content of `index.json`.
     pub(crate) index: Vec<u8>,
 }
 
-/// Where some content stands in the file.
+/// Where the blobs of a bundle are.
+enum Source {
+    /// In the bundle's file.
+    File { file: File, blobs: BTreeMap<Digest, Span> },
+    /// In the content store, each in a file beside the one that `path` names.
+    Store,
+}
+
+/// Where some content stands in a file.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     offset: u64,
@@ -211,13 +217,13 @@ impl Archive {
         let file = File::open(path).map_err(io_at("read", path))?;
         // Of what was opened, which may be another file by now.
         let length = file.metadata().map_err(io_at("read", path))?.len();
-        let mut archive = Archive { path: path.to_owned(), file, length, blobs: BTreeMap::new(), index: Vec::new() };
-        let (mut index, mut marker) = (None, None);
+        let mut archive = Archive { path: path.to_owned(), source: Source::Store, index: Vec::new() };
+        let (mut index, mut marker, mut blobs) = (None, None, BTreeMap::new());
         let mut last = String::new();
         let mut offset = 0;
-        while let Some((name, span)) = archive.next(offset)? {
+        while let Some((name, span)) = archive.next(&file, length, offset)? {
             let twice = match name.strip_prefix(BLOBS).map(Digest::from_hex) {
-                Some(Some(digest)) => archive.blobs.insert(digest, span),
+                Some(Some(digest)) => blobs.insert(digest, span),
                 None if name == INDEX => index.replace(span),
                 None if name == MARKER => marker.replace(span),
                 _ => return Err(archive.damaged(format!("the entry at byte {offset} is none that a bundle has"))),
@@ -228,20 +234,35 @@ impl Archive {
             if name <= last {
                 return Err(archive.damaged("its entries are not in order"));
             }
-            if archive.blobs.len() > MAX_ENTRIES {
+            if blobs.len() > MAX_ENTRIES {
                 return Err(archive.damaged(format!("it has more than {MAX_ENTRIES} entries")));
             }
             (last, offset) = (name, span.offset + span.size + padding(span.size).len() as u64);
         }
-        archive.check_end(offset)?;
+        archive.check_end(&file, length, offset)?;
         let (Some(index), Some(marker)) = (index, marker) else {
             return Err(archive.damaged(format!("`{INDEX}` or `{MARKER}` is missing")));
         };
-        if archive.document(MARKER, marker)? != MARKER_CONTENT {
+        if archive.document(MARKER, &file, marker)? != MARKER_CONTENT {
             return Err(archive.damaged(format!("`{MARKER}` does not hold what it should")));
         }
-        archive.index = archive.document(INDEX, index)?;
+        archive.index = archive.document(INDEX, &file, index)?;
+        archive.source = Source::File { file, blobs };
         Ok(archive)
+    }
+
+    /// What the content store in `folder` kept of a bundle whose `index.json` has the digest `index`.
+    pub(crate) fn stored(folder: &Path, index: Digest) -> Result<Self, Error> {
+        let path = folder.join(index.hex());
+        let size = fs::metadata(&path).map_err(io_at("read", &path))?.len();
+        let mut archive = Archive { path, source: Source::Store, index: Vec::new() };
+        archive.index = archive.read(Piece { digest: index, size })?;
+        Ok(archive)
+    }
+
+    /// Whether its blobs are in the content store already.
+    pub(crate) fn is_stored(&self) -> bool {
+        matches!(self.source, Source::Store)
     }
 
     /// The file's path, as it was given.
@@ -249,14 +270,18 @@ impl Archive {
         &self.path
     }
 
-    /// The digests of all blobs.
-    pub(crate) fn digests(&self) -> impl Iterator<Item = Digest> {
-        self.blobs.keys().copied()
+    /// Whether a file holds these blobs and no others. A store holds those of other bundles too, which nothing here refers to.
+    pub(crate) fn holds_only(&self, digests: &BTreeSet<Digest>) -> bool {
+        match &self.source {
+            Source::File { blobs, .. } => blobs.keys().eq(digests),
+            Source::Store => true,
+        }
     }
 
     /// A whole document, which must be what `piece` says.
     pub(crate) fn read(&self, piece: Piece) -> Result<Vec<u8>, Error> {
-        let content = self.document(&piece.digest.to_string(), self.find(piece)?)?;
+        let (file, span) = self.find(piece)?;
+        let content = self.document(&piece.digest.to_string(), &file, span)?;
         self.agree(piece, Piece::of(&content))?;
         Ok(content)
     }
@@ -268,8 +293,7 @@ impl Archive {
 
     /// Copies a blob of any length to `out`, and fails afterwards where it was not what `piece` says. `target` is for messages.
     pub(crate) fn copy(&self, piece: Piece, out: impl Write, target: &Path) -> Result<(), Error> {
-        let span = self.find(piece)?;
-        let mut file = &self.file;
+        let (mut file, span) = self.find(piece)?;
         file.seek(SeekFrom::Start(span.offset)).map_err(io_at("read", &self.path))?;
         let copied = digest::copy(file.take(span.size), out).map_err(|error| match error {
             CopyError::Read(error) => io_at("read", &self.path)(error),
@@ -288,10 +312,10 @@ impl Archive {
         Error::Damaged { path: self.path.clone(), why: why.into() }
     }
 
-    /// The name and place of the entry whose header is at `offset`; `None` at the end.
-    fn next(&self, offset: u64) -> Result<Option<(String, Span)>, Error> {
+    /// The name and place of the entry whose header is at `offset` of a file of this length; `None` at the end.
+    fn next(&self, file: &File, length: u64, offset: u64) -> Result<Option<(String, Span)>, Error> {
         let mut block = ZEROS;
-        self.fill(offset, &mut block)?;
+        self.fill(file, offset, &mut block)?;
         if block == ZEROS {
             return Ok(None);
         }
@@ -302,13 +326,13 @@ impl Archive {
             return Err(self.damaged(format!("the entry at byte {offset} {flaw}")));
         }
         let start = offset + BLOCK;
-        let Some(end) = start.checked_add(size).filter(|end| *end <= self.length) else {
+        let Some(end) = start.checked_add(size).filter(|end| *end <= length) else {
             return Err(self.damaged(format!("the entry at byte {offset} says that it is longer than the whole file")));
         };
         let expected = padding(size);
         let mut found = ZEROS;
         let found = &mut found[..expected.len()];
-        self.fill(end, found)?;
+        self.fill(file, end, found)?;
         if found != expected {
             return Err(self.damaged("it has bytes between its entries"));
         }
@@ -316,30 +340,46 @@ impl Archive {
     }
 
     /// The end is two blocks of zeros, and then nothing.
-    fn check_end(&self, offset: u64) -> Result<(), Error> {
+    fn check_end(&self, file: &File, length: u64, offset: u64) -> Result<(), Error> {
         let mut end = END;
-        self.fill(offset, &mut end)?;
-        if end != END || self.length != offset + END.len() as u64 {
+        self.fill(file, offset, &mut end)?;
+        if end != END || length != offset + END.len() as u64 {
             return Err(self.damaged("it has bytes after its end"));
         }
         Ok(())
     }
 
-    fn document(&self, name: &str, span: Span) -> Result<Vec<u8>, Error> {
+    fn document(&self, name: &str, file: &File, span: Span) -> Result<Vec<u8>, Error> {
         if span.size > MAX_DOCUMENT {
             return Err(self.damaged(format!("the document `{name}` is longer than {MAX_DOCUMENT} bytes")));
         }
         let mut content = vec![0; usize::try_from(span.size).unwrap_or_default()];
-        self.fill(span.offset, &mut content)?;
+        self.fill(file, span.offset, &mut content)?;
         Ok(content)
     }
 
-    fn find(&self, piece: Piece) -> Result<Span, Error> {
-        match self.blobs.get(&piece.digest) {
-            Some(span) if span.size == piece.size => Ok(*span),
-            Some(_) => Err(self.damaged(format!("blob `{}` has another length than it should have", piece.digest))),
-            None => Err(self.damaged(format!("blob `{}` is missing", piece.digest))),
+    /// The file that a blob is in, and where. A missing blob, or one of another length, is refused.
+    fn find(&self, piece: Piece) -> Result<(File, Span), Error> {
+        let missing = || self.damaged(format!("blob `{}` is missing", piece.digest));
+        let (file, span) = match &self.source {
+            Source::File { file, blobs } => {
+                let span = *blobs.get(&piece.digest).ok_or_else(missing)?;
+                (file.try_clone().map_err(io_at("read", &self.path))?, span)
+            }
+            Source::Store => {
+                let path = self.path.with_file_name(piece.digest.hex());
+                let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+                let (size, file) = opened.map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound => missing(),
+                    _ => io_at("read", path)(error),
+                })?;
+                (file, Span { offset: 0, size })
+            }
+        };
+        if span.size != piece.size {
+            return Err(self.damaged(format!("blob `{}` has another length than it should have", piece.digest)));
         }
+        Ok((file, span))
     }
 
     fn agree(&self, expected: Piece, found: Piece) -> Result<(), Error> {
@@ -349,8 +389,7 @@ impl Archive {
         Ok(())
     }
 
-    fn fill(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        let mut file = &self.file;
+    fn fill(&self, mut file: &File, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(buffer)).map_err(|error| match error.kind() {
             // An offset beyond what the system can seek to is one that no file has.
             io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => self.damaged("it is cut short"),

@@ -50,7 +50,11 @@ pub(crate) struct Contents {
 
 impl Layout {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let archive = Archive::open(path)?;
+        Self::read(Archive::open(path)?)
+    }
+
+    /// Reads the outer parts of a bundle.
+    pub(crate) fn read(archive: Archive) -> Result<Self, Error> {
         let index: Index = decode(&archive, "`index.json`", &archive.index)?;
         let parts = index.parts().map_err(|how| archive.damaged(format!("`index.json` {how}")))?;
         let (manifest, version, referrers) = parts;
@@ -90,7 +94,7 @@ impl Layout {
         }
         let contents = Contents { config, config_piece, module, models };
         contents.pieces().try_for_each(|piece| archive.has(piece))?;
-        if !archive.digests().eq(self.reached(&contents)) {
+        if !archive.holds_only(&self.reached(&contents)) {
             return Err(archive.damaged("it has a blob that does not belong to it"));
         }
         Ok(contents)
@@ -98,12 +102,13 @@ impl Layout {
 
     /// The digests of everything that the bundle consists of.
     fn reached(&self, contents: &Contents) -> BTreeSet<Digest> {
-        let mut reached: BTreeSet<_> = contents.pieces().map(|piece| piece.digest).collect();
-        reached.insert(self.manifest.digest);
-        for attached in &self.signatures {
-            reached.extend([attached.referrer.digest, attached.piece.digest, Digest::of(EMPTY_CONTENT)]);
-        }
-        reached
+        contents.pieces().chain(self.documents()).map(|piece| piece.digest).collect()
+    }
+
+    /// The function's manifest, and what its signatures are made of.
+    pub(crate) fn documents(&self) -> impl Iterator<Item = Piece> {
+        let attached = |attached: &Attached| [attached.referrer, attached.piece, Piece::of(EMPTY_CONTENT)];
+        std::iter::once(self.manifest).chain(self.signatures.iter().flat_map(attached))
     }
 }
 

@@ -7,7 +7,11 @@ use crate::{
     Blob, Config, Digest, Error, Store, TrustPolicy, judge,
     layout::{Contents, Layout},
 };
-use std::{collections::BTreeMap, ops::Deref, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Deref,
+    path::Path,
+};
 use torpor_manifest::{FunctionName, ModelName};
 
 /// Something whose digests and, unless the operator waived it, whose signature were checked. Only this crate makes one.
@@ -35,6 +39,10 @@ pub struct Bundle {
     pub module: Blob,
     /// Its models, by the name that the module loads.
     pub models: BTreeMap<ModelName, Model>,
+    /// The digest of its index, by which the store finds all of it again, signatures included.
+    pub index: Digest,
+    /// Every blob that it consists of in the store, the index included.
+    pub blobs: BTreeSet<Digest>,
 }
 
 /// A model in the content store.
@@ -56,9 +64,34 @@ pub fn verify(
     policy: &TrustPolicy,
     store: &Store,
 ) -> Result<Verified<Bundle>, Error> {
-    let layout = Layout::open(path)?;
-    let (contents, publishers) = trusted(&layout, policy, Some(function))?;
-    ingest(&layout, contents, publishers, store)
+    admit(&Layout::open(path)?, function, Some(policy), store)
+}
+
+/// Checks again whether a bundle that `store` has kept may run as `function`. Without a policy anybody's may, as in
+/// [`accept_unsigned`].
+///
+/// # Errors
+/// As [`verify`]; and [`Error::Damaged`] or [`Error::Io`] when the store has not kept all of it.
+pub fn verify_kept(
+    index: Digest,
+    function: &FunctionName,
+    policy: Option<&TrustPolicy>,
+    store: &Store,
+) -> Result<Verified<Bundle>, Error> {
+    admit(&Layout::read(store.archive(index)?)?, function, policy, store)
+}
+
+fn admit(
+    layout: &Layout,
+    function: &FunctionName,
+    policy: Option<&TrustPolicy>,
+    store: &Store,
+) -> Result<Verified<Bundle>, Error> {
+    let (contents, publishers) = match policy {
+        Some(policy) => trusted(layout, policy, Some(function))?,
+        None => (layout.contents()?, Vec::new()),
+    };
+    ingest(layout, contents, publishers, store)
 }
 
 /// Puts the parts of the bundle at `path` into `store` whoever made it. Its digests are checked, its signatures are not.
@@ -105,6 +138,13 @@ fn ingest(
         let format = config.models.get(&name).cloned().unwrap_or_default();
         Ok((name, Model { format, blob: store.ingest(&layout.archive, piece)? }))
     };
-    let models = models.into_iter().map(model).collect::<Result<_, Error>>()?;
-    Ok(Verified(Bundle { manifest_digest: layout.manifest.digest, publishers, config, module, models }))
+    let models: BTreeMap<_, Model> = models.into_iter().map(model).collect::<Result<_, Error>>()?;
+    let mut blobs = BTreeSet::from([config_piece.digest, module.digest]);
+    blobs.extend(models.values().map(|model| model.blob.digest));
+    for document in layout.documents() {
+        blobs.insert(store.ingest(&layout.archive, document)?.digest);
+    }
+    let index = store.put(&layout.archive.index)?;
+    blobs.insert(index);
+    Ok(Verified(Bundle { manifest_digest: layout.manifest.digest, publishers, config, module, models, index, blobs }))
 }

@@ -17,6 +17,9 @@ use torpor_bundle::Stamp;
 /// How the names of half-written files end.
 const TEMPORARY: &str = ".tmp";
 
+/// How the names of keyed hashes end.
+const TAG: &str = ".tag";
+
 /// The key of this host.
 pub(crate) type HostKey = [u8; blake3::KEY_LEN];
 
@@ -72,6 +75,22 @@ impl Derived {
         Ok(publish().map_err(io_at("write", &path))?)
     }
 
+    /// Removes every file, with its hash, of whose name `keep` says no, and returns how many those were.
+    pub(crate) fn collect(&self, keep: impl Fn(&str) -> bool) -> usize {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return 0 };
+        let mut removed = 0;
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            // What is being written is its writer's.
+            let Some(name) = name.to_str().filter(|name| !name.ends_with(TEMPORARY)) else { continue };
+            if !keep(name.strip_suffix(TAG).unwrap_or(name)) && fs::remove_file(entry.path()).is_ok() {
+                removed += usize::from(!name.ends_with(TAG));
+                self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+            }
+        }
+        removed
+    }
+
     /// The hash covers the file's name too, so that one file cannot stand in for another.
     fn tag(&self, name: &str, content: impl Read) -> io::Result<blake3::Hash> {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
@@ -81,7 +100,7 @@ impl Derived {
 }
 
 fn tag_path(path: &Path) -> PathBuf {
-    path.with_added_extension("tag")
+    path.with_added_extension(&TAG[1..])
 }
 
 /// A file beside those of `folder`, which goes away unless it is persisted. Only this user can read it.
@@ -159,6 +178,11 @@ mod tests {
         fs::copy(&path, path.with_file_name("b")).unwrap();
         fs::copy(tag_path(&path), tag_path(&path.with_file_name("b"))).unwrap();
         assert_eq!(again.authentic("b"), None, "one file cannot stand in for another");
+
+        make(&again, "c", b"code");
+        assert_eq!(again.collect(|name| name == "a"), 2, "`b` and `c` go, each with its hash");
+        assert!(again.authentic("a").is_some() && again.authentic("c").is_none());
+        assert_eq!(fs::read_dir(folder.path().join("derived")).unwrap().count(), 2);
 
         fs::write(folder.path().join("keys/host.key"), b"short").unwrap();
         assert_eq!(store(folder.path()).authentic("a"), None, "a host with another key did not make it");

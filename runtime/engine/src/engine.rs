@@ -14,9 +14,13 @@ use crate::{
     warm::Recipe,
     witx,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 use tokio::sync::Semaphore;
-use torpor_bundle::{Bundle, Verified};
+use torpor_bundle::{Bundle, Digest, Verified};
 use torpor_manifest::Manifest;
 use torpor_nn::Backends;
 use torpor_telemetry::Metrics;
@@ -64,6 +68,8 @@ pub(crate) struct Shared {
     /// Where models that guests bring are while they are opened.
     loaded: PathBuf,
     metrics: Arc<Metrics>,
+    /// What is needed to wake each function that somebody still holds, replaced ones included.
+    recipes: Mutex<Vec<Weak<Recipe>>>,
 }
 
 impl Engine {
@@ -85,6 +91,7 @@ impl Engine {
         let optimized = Optimized::new(Derived::open(config.state.join("optimized"), key)?);
         let ticker = Ticker::start(wasmtime.weak()).map_err(|error| Error::Engine(format!("no thread: {error}")))?;
         let places = Semaphore::new(usize::try_from(config.instances).unwrap_or(Semaphore::MAX_PERMITS));
+        let recipes = Mutex::default();
         Ok(Engine {
             shared: Arc::new(Shared {
                 wasmtime,
@@ -97,6 +104,7 @@ impl Engine {
                 backends,
                 loaded,
                 metrics,
+                recipes,
             }),
         })
     }
@@ -112,10 +120,26 @@ impl Engine {
         let limit = manifest.allow.load.map(|limit| limit.as_u64());
         let loader =
             limit.map(|limit| Loader::new(&self.shared.backends, self.shared.loaded.clone(), limit)).transpose()?;
+        let recipe = Arc::new(recipe);
         let capabilities =
             Capabilities::new(&manifest, loader).map_err(|(path, source)| DeployError::Folder { path, source })?;
         let metrics = self.shared.metrics.function(manifest.name.as_str());
+        self.shared.recipes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&recipe));
         Ok(Function::new(Arc::clone(&self.shared), manifest, bundle, recipe, capabilities, metrics))
+    }
+
+    /// The blobs that functions need to wake, of all functions that somebody still holds.
+    pub fn blobs_in_use(&self) -> HashSet<Digest> {
+        let mut recipes = self.shared.recipes.lock().unwrap_or_else(PoisonError::into_inner);
+        recipes.retain(|recipe| recipe.strong_count() > 0);
+        recipes.iter().filter_map(Weak::upgrade).flat_map(|recipe| recipe.blobs().collect::<Vec<_>>()).collect()
+    }
+
+    /// Removes the compiled modules and optimized models of blobs that `keep` does not name, and those that another version of
+    /// this host or of a library made. Returns how many files those were. Must not run beside [`Engine::deploy`].
+    pub fn collect(&self, keep: &HashSet<Digest>) -> usize {
+        let Shared { precompiled, optimized, backends, .. } = &*self.shared;
+        precompiled.collect(keep) + optimized.collect(keep, backends)
     }
 }
 

@@ -109,6 +109,9 @@ pub enum DeployError {
         #[source]
         source: std::io::Error,
     },
+    /// The function was to be warm before it takes its place, and did not wake.
+    #[error("the function does not wake: {0}")]
+    Wake(String),
     /// A file of the state directory could not be read or written, or is damaged.
     #[error(transparent)]
     Store(#[from] Error),

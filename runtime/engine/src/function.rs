@@ -5,7 +5,7 @@
 //! is sent or dropped that could take it again.
 
 use crate::{
-    CallError, FunctionStatus, ModelStatus, State,
+    CallError, DeployError, FunctionStatus, ModelStatus, State,
     engine::Shared,
     error::{WakeError, chain},
     guest::Capabilities,
@@ -14,6 +14,7 @@ use crate::{
 };
 use std::{
     collections::VecDeque,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -45,8 +46,10 @@ pub(crate) struct Inner {
     digest: String,
     publishers: Vec<String>,
     gate: Mutex<Gate>,
-    /// Told whenever `retire` may have to look again.
+    /// Told whenever `retire` or `warm_up` may have to look again.
     changed: Notify,
+    /// Told when the function is retired, so that its timer does not hold on to it.
+    retiring: Notify,
 }
 
 /// What requests, wakes and sleeps change.
@@ -60,6 +63,10 @@ struct Gate {
     retired: bool,
     last_wake: Option<WakeTiming>,
     cause: Option<String>,
+    // Counted here and not read from the metrics, which go on when another revision takes the function's name.
+    wakes: u64,
+    wake_failures: u64,
+    sleeps: u64,
     calls: u64,
     last_call: Option<SystemTime>,
 }
@@ -85,7 +92,7 @@ impl Function {
         engine: Arc<Shared>,
         manifest: Manifest,
         bundle: &Verified<Bundle>,
-        recipe: Recipe,
+        recipe: Arc<Recipe>,
         capabilities: Capabilities,
         metrics: FunctionMetrics,
     ) -> Self {
@@ -103,6 +110,9 @@ impl Function {
             retired: false,
             last_wake: None,
             cause: None,
+            wakes: 0,
+            wake_failures: 0,
+            sleeps: 0,
             calls: 0,
             last_call: None,
         };
@@ -112,14 +122,20 @@ impl Function {
             capabilities: Arc::new(capabilities),
             metrics,
             signature: Arc::new(bundle.config.signature.clone().unwrap_or_default()),
-            recipe: Arc::new(recipe),
+            recipe,
             version: bundle.config.version.clone(),
             digest: bundle.manifest_digest.to_string(),
             publishers: bundle.publishers.clone(),
             gate: Mutex::new(gate),
             changed: Notify::new(),
+            retiring: Notify::new(),
         };
         Function { inner: Arc::new(inner) }
+    }
+
+    /// Whether both are the same function, and not only of one name.
+    pub fn is(&self, other: &Function) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
@@ -158,6 +174,30 @@ impl Function {
         }
     }
 
+    /// Wakes the function without a request, and waits until it has been warm. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`DeployError::Wake`] with the cause when the wake does not succeed.
+    pub async fn warm_up(&self) -> Result<(), DeployError> {
+        let inner = &self.inner;
+        loop {
+            let changed = inner.changed.notified();
+            {
+                let mut gate = inner.gate();
+                if gate.wakes > 0 {
+                    return Ok(());
+                }
+                if gate.wake_failures > 0 {
+                    return Err(DeployError::Wake(gate.cause.clone().unwrap_or_default()));
+                }
+                if gate.life.start_wake() {
+                    inner.spawn_wake();
+                }
+            }
+            changed.await;
+        }
+    }
+
     /// How it is doing.
     pub fn status(&self) -> FunctionStatus {
         let inner = &self.inner;
@@ -180,33 +220,21 @@ impl Function {
             queued: gate.life.waiting(),
             calls: gate.calls,
             last_call: gate.last_call,
-            wakes: inner.metrics.wakes.get(),
-            wake_failures: inner.metrics.wake_failures.get(),
-            sleeps: inner.metrics.sleeps.get(),
+            wakes: gate.wakes,
+            wake_failures: gate.wake_failures,
+            sleeps: gate.sleeps,
             last_wake: gate.last_wake,
             cause: gate.cause.clone(),
             ..FunctionStatus::at_rest(&inner.manifest)
         }
     }
 
-    /// Puts the function to sleep for good, once the requests that run now have ended. Nobody may call it afterwards.
+    /// Puts the function to sleep, once the requests that run or wait now have ended. Whoever found it before it was replaced
+    /// and calls it only now is served all the same; it then sleeps as soon as nobody runs, whatever its manifest says.
     pub async fn retire(&self) {
-        let inner = &self.inner;
-        inner.gate().retired = true;
-        loop {
-            let changed = inner.changed.notified();
-            let warm = {
-                let mut gate = inner.gate();
-                match gate.life.state() {
-                    State::Cold | State::Failed => return,
-                    _ => gate.life.retire().then(|| gate.warm.take()).flatten(),
-                }
-            };
-            match warm {
-                Some(warm) => inner.sleep(warm).await,
-                None => changed.await,
-            }
-        }
+        self.inner.gate().retired = true;
+        self.inner.retiring.notify_waiters();
+        self.inner.retire().await;
     }
 }
 
@@ -290,26 +318,49 @@ impl Inner {
         });
     }
 
+    /// Sleeps as soon as nobody runs, and returns when it has.
+    async fn retire(self: &Arc<Self>) {
+        loop {
+            let changed = self.changed.notified();
+            let warm = {
+                let mut gate = self.gate();
+                match gate.life.state() {
+                    State::Cold | State::Failed => return,
+                    _ => gate.life.retire().then(|| gate.warm.take()).flatten(),
+                }
+            };
+            match warm {
+                Some(warm) => self.sleep(warm).await,
+                None => changed.await,
+            }
+        }
+    }
+
     fn woke(self: &Arc<Self>, warm: Warm) {
         let timing = warm.timing;
         self.metrics.wakes.inc();
-        self.metrics.warm.set(1);
+        // Not set to 1: while one revision replaces another, both may be warm.
+        self.metrics.warm.inc();
         self.metrics.wake_phase(Phase::Map, timing.map);
         self.metrics.wake_phase(Phase::Link, timing.link);
         self.metrics.wake_phase(Phase::Session, timing.session);
         self.metrics.wake_phase(Phase::Total, timing.total);
         tracing::debug!(function = %self.manifest.name, ?timing, "awake");
-        let admitted = {
+        let (admitted, retired) = {
             let mut gate = self.gate();
+            gate.wakes += 1;
             gate.warm = Some(Arc::new(warm));
             gate.last_wake = Some(timing);
             gate.cause = None;
             gate.life.woke(Instant::now());
-            self.admissible(&mut gate)
+            (self.admissible(&mut gate), gate.retired)
         };
         hand_out(admitted);
         self.changed.notify_waiters();
-        if self.manifest.scale.min == 0 {
+        if retired {
+            let function = Arc::clone(self);
+            tokio::spawn(async move { function.retire().await });
+        } else if self.manifest.scale.min == 0 {
             tokio::spawn(Arc::clone(self).sleep_when_idle());
         }
     }
@@ -321,6 +372,7 @@ impl Inner {
             let mut gate = self.gate();
             let back_off = gate.life.wake_failed(Instant::now());
             gate.cause = Some(cause.clone());
+            gate.wake_failures += 1;
             (std::mem::take(&mut gate.waiters), back_off, gate.retired)
         };
         tracing::warn!(function = %self.manifest.name, cause, ?back_off, "the function did not wake");
@@ -341,13 +393,20 @@ impl Inner {
         }
     }
 
-    /// The one timer of a warm function. It ends with the sleep, so a cold function has none.
+    /// The one timer of a warm function. It ends with the sleep, so a cold function has none; `retire` does its work from then on.
     async fn sleep_when_idle(self: Arc<Self>) {
+        let mut retiring = pin!(self.retiring.notified());
+        if self.gate().retired {
+            return;
+        }
         loop {
             let now = Instant::now();
             // While somebody runs, the earliest that it could be idle for long enough is a whole time-out away.
             let next = self.gate().life.sleep_at().unwrap_or(now + self.manifest.scale.idle_timeout);
-            tokio::time::sleep_until(next.into()).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(next.into()) => {}
+                () = &mut retiring => return,
+            }
             let warm = {
                 let mut gate = self.gate();
                 match gate.life.state() {
@@ -373,9 +432,14 @@ impl Inner {
             tracing::error!(function = %self.manifest.name, "giving the function's memory back did not go well");
         }
         self.metrics.sleeps.inc();
-        self.metrics.warm.set(0);
+        self.metrics.warm.dec();
         tracing::debug!(function = %self.manifest.name, "asleep");
-        if self.gate().life.slept() == AfterSleep::Wake {
+        let after = {
+            let mut gate = self.gate();
+            gate.sleeps += 1;
+            gate.life.slept()
+        };
+        if after == AfterSleep::Wake {
             self.spawn_wake();
         }
         self.changed.notify_waiters();

@@ -8,8 +8,8 @@ use std::{
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
-use torpor_bundle::Blob;
-use torpor_nn::{Backend, ModelFormat};
+use torpor_bundle::{Blob, Digest};
+use torpor_nn::{Backend, Backends, ModelFormat};
 
 /// Lives as long as the engine.
 pub(crate) struct Optimized {
@@ -67,11 +67,28 @@ impl Optimized {
         self.none.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Removes the forms of models that `keep` does not name, and those that another version of a present library made. Those of
+    /// a library that is not here stay, since it may only be missing for now.
+    pub(crate) fn collect(&self, keep: &HashSet<Digest>, backends: &Backends) -> usize {
+        let digests: HashSet<_> = keep.iter().map(Digest::hex).collect();
+        let marks: Vec<_> =
+            backends.present().map(|backend| (format!("-{}-", backend.kind()), self.mark(&**backend))).collect();
+        self.files.collect(|name| {
+            let digest = name.split('-').next().unwrap_or_default();
+            let stale = marks.iter().any(|(kind, mark)| name.contains(kind) && !name.contains(mark));
+            digests.contains(digest) && !stale
+        })
+    }
+
     fn name(&self, backend: &dyn Backend, model: &Blob, format: ModelFormat) -> String {
+        format!("{}{}.{}", model.digest.hex(), self.mark(backend), format.extension())
+    }
+
+    /// What tells apart the forms of one model.
+    fn mark(&self, backend: &dyn Backend) -> String {
         let mut hasher = DefaultHasher::new();
         (backend.version(), self.processor).hash(&mut hasher);
-        let (digest, kind, format) = (model.digest.hex(), backend.kind(), format.extension());
-        format!("{digest}-{kind}-{:016x}.{format}", hasher.finish())
+        format!("-{}-{:016x}", backend.kind(), hasher.finish())
     }
 }
 

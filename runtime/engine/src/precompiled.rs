@@ -6,11 +6,12 @@ use crate::{
     error::DeployError,
 };
 use std::{
+    collections::HashSet,
     fs::{self, File},
     hash::{DefaultHasher, Hash, Hasher},
     io::Read,
 };
-use torpor_bundle::Blob;
+use torpor_bundle::{Blob, Digest};
 use wasmtime::{Engine, Module, component::Component};
 
 /// The two kinds of module. Their bytes tell them apart.
@@ -53,7 +54,7 @@ impl Precompiled {
 
     /// Makes sure that the compiled form of `module` is there.
     pub(crate) fn prepare(&self, engine: &Engine, module: &Blob, kind: Kind) -> Result<(), DeployError> {
-        match self.files.authentic(&self.name(module)) {
+        match self.files.authentic(&self.name(module.digest)) {
             Some(_) => Ok(()),
             None => self.compile(engine, module, kind),
         }
@@ -71,7 +72,7 @@ impl Precompiled {
     }
 
     fn map(&self, engine: &Engine, module: &Blob, kind: Kind) -> Option<Mapped> {
-        let path = self.files.authentic(&self.name(module))?;
+        let path = self.files.authentic(&self.name(module.digest))?;
         // SAFETY: the file is what `compile` wrote: its keyed hash was checked, the key is readable by this user only, and the
         // file has not changed since. Replacing it between that look and the mapping takes the same rights as replacing this
         // program.
@@ -94,10 +95,16 @@ impl Precompiled {
             Kind::Core => engine.precompile_module(&wasm),
         };
         let code = code.map_err(|error| DeployError::Compile(format!("{error:#}")))?;
-        self.files.make(&self.name(module), |path| Ok(fs::write(path, code).map_err(io_at("write", path))?))
+        self.files.make(&self.name(module.digest), |path| Ok(fs::write(path, code).map_err(io_at("write", path))?))
     }
 
-    fn name(&self, module: &Blob) -> String {
-        format!("{}-{:016x}.cwasm", module.digest.hex(), self.compatibility)
+    /// Removes the compiled forms of modules that `keep` does not name, and those that this host cannot load.
+    pub(crate) fn collect(&self, keep: &HashSet<Digest>) -> usize {
+        let names: HashSet<_> = keep.iter().map(|digest| self.name(*digest)).collect();
+        self.files.collect(|name| names.contains(name))
+    }
+
+    fn name(&self, module: Digest) -> String {
+        format!("{}-{:016x}.cwasm", module.hex(), self.compatibility)
     }
 }

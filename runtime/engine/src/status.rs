@@ -31,7 +31,7 @@ pub struct FunctionStatus {
     pub active: usize,
     /// Requests that wait.
     pub queued: usize,
-    /// Requests that have ended, however they did.
+    /// Requests that have ended, however they did. This and the counts below are those of this revision, since the host started.
     pub calls: u64,
     /// When the last request ended, in seconds since 1970.
     #[serde(serialize_with = "unix_seconds")]
@@ -67,10 +67,14 @@ impl TriggerStatus {
 impl FunctionStatus {
     /// A function that has done nothing yet.
     pub(crate) fn at_rest(manifest: &Manifest) -> Self {
+        Self::new(manifest.name.to_string(), TriggerStatus::new(manifest))
+    }
+
+    fn new(name: String, trigger: TriggerStatus) -> Self {
         FunctionStatus {
-            name: manifest.name.to_string(),
+            name,
             state: State::Cold,
-            trigger: TriggerStatus::new(manifest),
+            trigger,
             version: None,
             digest: None,
             publishers: Vec::new(),
@@ -87,6 +91,12 @@ impl FunctionStatus {
             last_wake: None,
             cause: None,
         }
+    }
+
+    /// A function of which not even the manifest is known, and why.
+    pub fn lost(name: String, cause: String) -> Self {
+        let trigger = TriggerStatus { http: None, inference: false };
+        FunctionStatus { state: State::Failed, cause: Some(cause), ..Self::new(name, trigger) }
     }
 
     /// A function that could not be deployed, and why.

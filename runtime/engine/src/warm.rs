@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use torpor_bundle::{Blob, Bundle};
+use torpor_bundle::{Blob, Bundle, Digest};
 use torpor_manifest::{BackendChoice, FunctionName, Manifest, ModelName};
 use torpor_nn::{Backend, BackendKind, Backends, Choice, Model, ModelFormat, OpenOptions};
 use torpor_tensor::{NamedTensor, Signature};
@@ -121,6 +121,11 @@ impl Recipe {
     /// Whether the module is a program rather than a component.
     pub(crate) fn is_command(&self) -> bool {
         self.kind == Kind::Core
+    }
+
+    /// What must stay in the store for the function to wake.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = Digest> {
+        std::iter::once(self.module.digest).chain(self.models.iter().map(|model| model.blob.digest))
     }
 
     /// Does once what every wake will do with the code, so that a module that cannot be served is found at deploy.

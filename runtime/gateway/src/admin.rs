@@ -1,37 +1,79 @@
-//! What the operator reaches, on loopback only: health, metrics and the functions' states. It only tells, it changes nothing.
+//! What the operator reaches, on loopback only: health, metrics, the functions' states, and changing what is served.
+//!
+//! There is no password, so whoever can connect from this machine may deploy. A web page in a browser on this machine can connect
+//! too; see [`no_browser`].
 
-use crate::{Functions, error::ApiError, protocol::open_inference::shown};
+use crate::{
+    Functions,
+    deployments::{Deploy, Deployments, Order, Outcome, RefusedKind},
+    error::ApiError,
+    functions::Status,
+    protocol::open_inference::shown,
+};
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{DefaultBodyLimit, Path, Request, State, rejection::JsonRejection},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
-use http::{StatusCode, header};
-use std::sync::Arc;
+use http::{Method, StatusCode, header, uri::Authority};
+use serde::Deserialize;
+use std::{net::IpAddr, sync::Arc};
 use tokio::sync::watch;
-use torpor_engine::FunctionStatus;
+use torpor_manifest::FunctionName;
 use torpor_telemetry::Metrics;
 
 /// The media type of the OpenMetrics text format.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Bytes of one order: more manifests than anybody deploys at once.
+const MAX_ORDER: usize = 16 << 20;
 
 #[derive(Clone)]
 struct Admin {
-    functions: Arc<Functions>,
+    functions: Functions,
+    deployments: Deployments,
     metrics: Arc<Metrics>,
     draining: watch::Receiver<bool>,
 }
 
-pub(crate) fn router(functions: Arc<Functions>, metrics: Arc<Metrics>, draining: watch::Receiver<bool>) -> Router {
+pub(crate) fn router(
+    functions: Functions,
+    deployments: Deployments,
+    metrics: Arc<Metrics>,
+    draining: watch::Receiver<bool>,
+) -> Router {
+    let nothing = "there is nothing here; see /livez, /readyz, /metrics, /functions and /deployments";
     Router::new()
         .route("/livez", get(async || "live\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics_text))
         .route("/functions", get(list))
-        .route("/functions/{name}", get(one))
-        .fallback(async || ApiError::not_found("there is nothing here; see /livez, /readyz, /metrics and /functions"))
-        .with_state(Admin { functions, metrics, draining })
+        .route("/functions/{name}", get(one).delete(undeploy))
+        .route("/functions/{name}/rollback", post(rollback))
+        .route("/deployments", post(deploy))
+        .fallback(async move || ApiError::not_found(nothing))
+        .layer(DefaultBodyLimit::max(MAX_ORDER))
+        .layer(middleware::from_fn(no_browser))
+        .with_state(Admin { functions, deployments, metrics, draining })
+}
+
+/// Refuses changes that a web page may have asked for. A page cannot send JSON to another origin or delete there without asking
+/// first, which nothing here answers; and one whose own name was made to point here gives that name as the host.
+async fn no_browser(request: Request, next: Next) -> Response {
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    if changes && !(names_loopback(&request) && !request.headers().contains_key(header::ORIGIN)) {
+        let text = "changes are taken only from programs on this machine, which give its loopback address as `Host` and no `Origin`";
+        return ApiError::forbidden(text).into_response();
+    }
+    next.run(request).await
+}
+
+fn names_loopback(request: &Request) -> bool {
+    let host = request.headers().get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let Some(authority) = request.uri().authority().cloned().or(host) else { return false };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
@@ -45,11 +87,69 @@ async fn metrics_text(State(admin): State<Admin>) -> Response {
     ([(header::CONTENT_TYPE, OPENMETRICS)], admin.metrics.render()).into_response()
 }
 
-async fn list(State(admin): State<Admin>) -> Json<Vec<FunctionStatus>> {
-    Json(admin.functions.statuses().collect())
+async fn list(State(admin): State<Admin>) -> Json<Vec<Status>> {
+    Json(admin.functions.statuses())
 }
 
-async fn one(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<FunctionStatus>, ApiError> {
-    let status = admin.functions.status(&name);
-    status.map(Json).ok_or_else(|| ApiError::not_found(format!("there is no function `{}`", shown(&name))))
+async fn one(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Status>, ApiError> {
+    admin.functions.status(&name).map(Json).ok_or_else(|| no_function(&name))
+}
+
+async fn deploy(
+    State(admin): State<Admin>,
+    order: Result<Json<Deploy>, JsonRejection>,
+) -> Result<Json<Vec<Outcome>>, ApiError> {
+    let Json(order) = order.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    admin.order(Order::Deploy(order)).await
+}
+
+async fn undeploy(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Vec<Outcome>>, ApiError> {
+    admin.order(Order::Undeploy(function(&name)?)).await
+}
+
+/// What a rollback may say.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rollback {
+    /// The revision to deploy again; the one before the current where it is missing.
+    to: Option<u64>,
+}
+
+async fn rollback(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+    order: Result<Json<Rollback>, JsonRejection>,
+) -> Result<Json<Vec<Outcome>>, ApiError> {
+    let Json(Rollback { to }) = order.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    admin.order(Order::Rollback(function(&name)?, to)).await
+}
+
+impl Admin {
+    async fn order(&self, order: Order) -> Result<Json<Vec<Outcome>>, ApiError> {
+        let stopping = || {
+            let error = ApiError::unavailable("the host is stopping, and deploys nothing any more");
+            error.with_help("start it again, and deploy then")
+        };
+        if *self.draining.borrow() {
+            return Err(stopping());
+        }
+        let outcomes = self.deployments.order(order).await.ok_or_else(stopping)?;
+        outcomes.map(Json).map_err(|refused| {
+            let error = match refused.kind {
+                RefusedKind::Malformed => ApiError::bad_request(refused.text),
+                RefusedKind::NotFound => ApiError::not_found(refused.text),
+                RefusedKind::Conflict => ApiError::conflict(refused.text),
+            };
+            error.with_help(refused.help)
+        })
+    }
+}
+
+fn function(name: &str) -> Result<FunctionName, ApiError> {
+    // A name that cannot be is not there.
+    name.parse().map_err(|_| no_function(name))
+}
+
+fn no_function(name: &str) -> ApiError {
+    ApiError::not_found(format!("there is no function `{}`", shown(name)))
 }

@@ -8,9 +8,8 @@ use axum::{
     routing::{MethodRouter, get, post},
 };
 use serde_json::{Value, json};
-use std::sync::Arc;
 
-pub(crate) fn router(functions: Arc<Functions>) -> Router {
+pub(crate) fn router(functions: Functions) -> Router {
     use trigger::inference::{infer, metadata, ready};
     Router::new()
         .route("/v2", only_get(get(server)))
@@ -26,11 +25,11 @@ pub(crate) fn router(functions: Arc<Functions>) -> Router {
         .with_state(functions)
 }
 
-fn only_get(route: MethodRouter<Arc<Functions>>) -> MethodRouter<Arc<Functions>> {
+fn only_get(route: MethodRouter<Functions>) -> MethodRouter<Functions> {
     route.fallback(async |request: Request| ApiError::method_not_allowed(request.method(), ["GET", "HEAD"]))
 }
 
-fn only_post(route: MethodRouter<Arc<Functions>>) -> MethodRouter<Arc<Functions>> {
+fn only_post(route: MethodRouter<Functions>) -> MethodRouter<Functions> {
     route.fallback(async |request: Request| ApiError::method_not_allowed(request.method(), ["POST"]))
 }
 
@@ -40,9 +39,9 @@ async fn server() -> Json<Value> {
 }
 
 /// Whatever is not the protocol's is some function's, or nobody's.
-async fn function(State(functions): State<Arc<Functions>>, request: Request) -> Result<Response, ApiError> {
+async fn function(State(functions): State<Functions>, request: Request) -> Result<Response, ApiError> {
     match functions.by_path(request.uri().path()) {
-        Some(function) => trigger::http::call(function?, request).await,
+        Some(function) => trigger::http::call(&function?, request).await,
         None => Err(ApiError::not_found("no function has this path; `torpor ps` lists the functions and their paths")),
     }
 }

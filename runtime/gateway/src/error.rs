@@ -1,6 +1,7 @@
 //! The one place where an error becomes a status and a body.
 //!
-//! The body is the Open Inference Protocol's `{"error": "…"}`, for HTTP triggers too. It never holds a backend's text, a
+//! The body is the Open Inference Protocol's `{"error": "…"}`, for HTTP triggers too; the operator's also has `help`. A caller's
+//! never holds a backend's text, a
 //! trap's text or a path: those went to the log where they came up.
 
 use axum::response::{IntoResponse, Response};
@@ -14,6 +15,8 @@ use torpor_manifest::{ByteSize, FunctionName};
 pub(crate) struct ApiError {
     code: Code,
     text: String,
+    /// What to do, where that is known; for the operator only.
+    help: Option<String>,
 }
 
 /// Every way in which a request ends without an answer.
@@ -22,6 +25,9 @@ enum Code {
     BadRequest,
     NotFound,
     MethodNotAllowed { allowed: String },
+    Forbidden,
+    Conflict,
+    Unavailable,
     BodyTimeout,
     BodyTooLarge,
     QueueFull { retry_after: Duration },
@@ -31,11 +37,11 @@ enum Code {
 
 impl ApiError {
     pub(crate) fn bad_request(text: impl Into<String>) -> Self {
-        ApiError { code: Code::BadRequest, text: text.into() }
+        ApiError { code: Code::BadRequest, text: text.into(), help: None }
     }
 
     pub(crate) fn not_found(text: impl Into<String>) -> Self {
-        ApiError { code: Code::NotFound, text: text.into() }
+        ApiError { code: Code::NotFound, text: text.into(), help: None }
     }
 
     pub(crate) fn method_not_allowed<'a>(method: &Method, allowed: impl IntoIterator<Item = &'a str>) -> Self {
@@ -44,23 +50,44 @@ impl ApiError {
         ApiError {
             text: format!("`{method}` is not served here; use {allowed}"),
             code: Code::MethodNotAllowed { allowed },
+            help: None,
         }
     }
 
     pub(crate) fn body_too_large(function: &FunctionName, limit: ByteSize) -> Self {
         let text = format!("the body is larger than {limit}, the limit of `{function}`");
-        ApiError { code: Code::BodyTooLarge, text }
+        ApiError { code: Code::BodyTooLarge, text, help: None }
     }
 
     pub(crate) fn body_timeout(function: &FunctionName) -> Self {
         ApiError {
             code: Code::BodyTimeout,
             text: format!("the body did not arrive within the deadline of `{function}`"),
+            help: None,
         }
     }
 
+    /// The request comes from where none is taken from.
+    pub(crate) fn forbidden(text: impl Into<String>) -> Self {
+        ApiError { code: Code::Forbidden, text: text.into(), help: None }
+    }
+
+    /// What the operator wants does not fit what the host has or may do.
+    pub(crate) fn conflict(text: impl Into<String>) -> Self {
+        ApiError { code: Code::Conflict, text: text.into(), help: None }
+    }
+
+    pub(crate) fn unavailable(text: impl Into<String>) -> Self {
+        ApiError { code: Code::Unavailable, text: text.into(), help: None }
+    }
+
+    /// The same error with what to do about it.
+    pub(crate) fn with_help(self, help: impl Into<String>) -> Self {
+        ApiError { help: Some(help.into()), ..self }
+    }
+
     pub(crate) fn failed(text: impl Into<String>) -> Self {
-        ApiError { code: Code::Failed, text: text.into() }
+        ApiError { code: Code::Failed, text: text.into(), help: None }
     }
 }
 
@@ -74,7 +101,7 @@ impl From<CallError> for ApiError {
             // Not 503: trying again at once would not help, and it is for the operator to act.
             CallError::Unavailable { .. } | CallError::Failed { .. } => Code::Failed,
         };
-        ApiError { code, text }
+        ApiError { code, text, help: None }
     }
 }
 
@@ -84,13 +111,20 @@ impl IntoResponse for ApiError {
             Code::BadRequest => StatusCode::BAD_REQUEST,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Code::Forbidden => StatusCode::FORBIDDEN,
+            Code::Conflict => StatusCode::CONFLICT,
+            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::QueueFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Code::Deadline => StatusCode::GATEWAY_TIMEOUT,
             Code::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        let mut response = (status, axum::Json(serde_json::json!({ "error": self.text }))).into_response();
+        let mut body = serde_json::json!({ "error": self.text });
+        if let Some(help) = self.help {
+            body["help"] = help.into();
+        }
+        let mut response = (status, axum::Json(body)).into_response();
         match self.code {
             Code::MethodNotAllowed { allowed } => {
                 // Methods are tokens, which every header may hold.

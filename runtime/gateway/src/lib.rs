@@ -5,13 +5,15 @@
 
 mod admin;
 mod data;
+mod deployments;
 mod error;
 mod functions;
 mod listen;
 mod protocol;
 mod trigger;
 
-pub use functions::{Functions, RouteTaken};
+pub use deployments::{Change, Deploy, Deployments, Done, ManifestText, Order, Outcome, Refused, RefusedKind, Request};
+pub use functions::{Answerer, Entry, Functions, Revision, RouteTaken, Table, check_routes};
 pub use listen::Limits;
 
 /// The parsers that fuzz targets reach, and the test that replays their corpora; they are nobody else's business.
@@ -109,16 +111,21 @@ impl Gateway {
     }
 
     /// Serves `functions` until `shutdown` is done, then lets the requests that run end, for as long as the drain limit allows. The admin
-    /// interface stays until the data listener has drained, and says meanwhile that the host is not ready.
-    pub async fn run(self, functions: Functions, metrics: Arc<Metrics>, shutdown: impl Future<Output = ()>) {
+    /// interface stays until the data listener has drained; meanwhile it says that the host is not ready, and takes no orders.
+    pub async fn run(
+        self,
+        functions: Functions,
+        deployments: Deployments,
+        metrics: Arc<Metrics>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let Gateway { data, admin, drain } = self;
-        let functions = Arc::new(functions);
         let (stop_data, data_stops) = watch::channel(false);
         let (stop_admin, admin_stops) = watch::channel(false);
         let connections = metrics.connections().clone();
         let mut data_task =
-            tokio::spawn(data.run(data::router(Arc::clone(&functions)), connections, data_stops.clone(), drain));
-        let admin_router = admin::router(functions, metrics, data_stops);
+            tokio::spawn(data.run(data::router(functions.clone()), connections, data_stops.clone(), drain));
+        let admin_router = admin::router(functions, deployments, metrics, data_stops);
         let admin_task = tokio::spawn(admin.run(admin_router, Default::default(), admin_stops, Duration::from_secs(1)));
 
         tokio::select! {

@@ -112,7 +112,7 @@ pub struct FunctionMetrics {
     phases: [Seconds; 4],
     /// Times the function went back to zero.
     pub sleeps: Counter,
-    /// 1 while the function holds code and models, else 0.
+    /// 1 while the function holds code and models, else 0. While one revision replaces another, both may count.
     pub warm: Gauge,
 }
 

@@ -45,6 +45,12 @@ pub fn help(error: &anyhow::Error) -> Option<String> {
     kind.map(|kind| system(kind).to_owned())
 }
 
+/// An error in one line, causes and what to do about it included: for logs, and for what is told of a function.
+pub(crate) fn told(error: &anyhow::Error) -> String {
+    let help = help(error).map(|help| format!("; {help}")).unwrap_or_default();
+    format!("{error:#}{help}")
+}
+
 /// What to do about an error of the system.
 fn system(kind: ErrorKind) -> &'static str {
     match kind {

@@ -24,6 +24,14 @@ pub(crate) enum Command {
     Check(Check),
     /// Print the JSON Schema of manifests, by which editors complete and check them.
     Schema,
+    /// Deploy manifests on a running host.
+    Deploy(Deploy),
+    /// Take functions away from a running host.
+    Undeploy(Undeploy),
+    /// Show what deploying manifests would change on a running host. Exit code 1 if anything.
+    Diff(Diff),
+    /// Deploy an earlier revision of a function again.
+    Rollback(Rollback),
     /// Show the functions of a running host.
     Ps(Ps),
     /// Call a function of a running host.
@@ -51,13 +59,16 @@ pub(crate) struct Serve {
     /// Manifests, or folders of them; `${NAME}` in them is taken from the host's environment.
     #[arg(long, value_name = "PATH", num_args = 1.., default_value = "manifests")]
     pub(crate) manifests: Vec<PathBuf>,
+    /// Deploy manifests and bundles that change while the host runs, and undeploy what is removed.
+    #[arg(long)]
+    pub(crate) watch: bool,
     /// The trust policy: which publishers may provide which functions.
     #[arg(long, value_name = "FILE", env = "TORPOR_TRUST", required_unless_present = "insecure_allow_unsigned")]
     pub(crate) trust: Option<PathBuf>,
     /// Run bundles that nobody signed. Whoever can write a bundle then runs code on this host.
     #[arg(long, conflicts_with = "trust")]
     pub(crate) insecure_allow_unsigned: bool,
-    /// The state directory: bundles' contents, compiled modules, the host's key.
+    /// The state directory: deployments, bundles' contents, compiled modules, the host's key.
     #[arg(long, value_name = "DIR", env = "TORPOR_STATE", default_value = ".torpor")]
     pub(crate) state: PathBuf,
     /// Where callers connect.
@@ -109,6 +120,50 @@ pub(crate) struct Check {
     /// Manifests, or folders of them; `${NAME}` in them is taken from this command's environment.
     #[arg(value_name = "PATH", default_value = "manifests")]
     pub(crate) manifests: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// Manifests, or folders of them. All are deployed, or none where the host refuses one.
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) manifests: Vec<PathBuf>,
+    /// Have the host check everything, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Wake every function before it takes its place; without it only those with `scale.min = 1`.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Undeploy {
+    /// The functions. Requests that they answer already are answered to the end.
+    #[arg(value_name = "FUNCTION", required = true)]
+    pub(crate) functions: Vec<FunctionName>,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// Manifests, or folders of them.
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) manifests: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The function.
+    pub(crate) function: FunctionName,
+    /// The revision to deploy again; without it, the one before the current.
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) to: Option<u64>,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
 }
 
 #[derive(Debug, Args)]

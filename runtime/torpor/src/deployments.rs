@@ -1,60 +1,77 @@
 //! From manifest files to checked manifests: the I/O that `torpor-manifest` does not do.
 
-use crate::Advice;
 use anyhow::{Context, Result};
 use std::{
     ffi::OsString,
     fs,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 use torpor_manifest::{Diagnostics, MAX_TEXT, Manifest, check_together, parse};
 
-/// Reads every manifest of `sources`, each a file, or a folder whose `.toml` files are taken. `variables` says what the environment
-/// variables hold that they name. Paths within the manifests are made absolute.
+/// What an environment variable holds that a manifest names; `None` where it is not set.
+pub type Variables = fn(&str) -> Option<OsString>;
+
+/// A manifest with the file that it is from.
+#[derive(Debug, Clone)]
+pub struct ManifestFile {
+    /// The file's absolute path.
+    pub file: PathBuf,
+    /// Its content as it was written, with the names of variables and not what they hold.
+    pub text: String,
+    /// What it says. Paths in it are absolute.
+    pub manifest: Manifest,
+}
+
+/// Reads every manifest of `sources`, each a file, or a folder whose `.toml` files are taken; a folder may have none.
 ///
 /// # Errors
 /// [`Diagnostics`] with every mistake of every file, or that a file cannot be read.
-pub fn read_manifests(sources: &[PathBuf], variables: &dyn Fn(&str) -> Option<OsString>) -> Result<Vec<Manifest>> {
-    let files = sources.iter().map(|source| files(source)).collect::<Result<Vec<_>>>()?.concat();
-    let texts = files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
-    let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+pub fn read_manifests(sources: &[PathBuf], variables: Variables) -> Result<Vec<ManifestFile>> {
+    let what = |source: &PathBuf| format!("cannot read the manifests in `{}`", source.display());
+    let files = sources.iter().map(|source| files(source).with_context(|| what(source)));
+    let files = files.collect::<Result<Vec<_>>>()?.concat();
+    let texts = files.into_iter().map(|file| read(&file).map(|text| (file, text))).collect::<Result<Vec<_>>>()?;
+    check(texts, variables)
+}
 
+/// Checks manifests that were read from these files, as far as that can be done without their bundles.
+///
+/// # Errors
+/// [`Diagnostics`] with every mistake of every text.
+pub(crate) fn check(texts: Vec<(PathBuf, String)>, variables: Variables) -> Result<Vec<ManifestFile>> {
     let (mut manifests, mut mistakes) = (Vec::new(), Vec::new());
-    for (name, text) in names.iter().zip(&texts) {
-        match parse(name, text, variables) {
-            Ok(manifest) => manifests.push((name.as_str(), text.as_str(), manifest)),
+    for (file, text) in texts {
+        let name = file.display().to_string();
+        match parse(&name, &text, &variables) {
+            Ok(manifest) => manifests.push((name, text, manifest)),
             Err(diagnostics) => mistakes.push(diagnostics),
         }
     }
     // Mistakes between files are told even where other files have mistakes of their own.
-    let whole: Vec<_> = manifests.iter().map(|(name, text, manifest)| (*name, *text, manifest)).collect();
+    let whole: Vec<_> =
+        manifests.iter().map(|(name, text, manifest)| (name.as_str(), text.as_str(), manifest)).collect();
     mistakes.extend(check_together(&whole).err());
     if let Some(diagnostics) = Diagnostics::merge(mistakes) {
         return Err(diagnostics.into());
     }
-    manifests.into_iter().map(|(file, _, manifest)| absolute(Path::new(file), manifest)).collect()
+    manifests.into_iter().map(|(file, text, manifest)| absolute(Path::new(&file), text, manifest)).collect()
 }
 
-fn files(source: &Path) -> Result<Vec<PathBuf>> {
-    let what = || format!("cannot read the manifests in `{}`", source.display());
-    if !fs::metadata(source).with_context(what)?.is_dir() {
+/// The files that a source means, in the order of their names.
+pub(crate) fn files(source: &Path) -> io::Result<Vec<PathBuf>> {
+    if !fs::metadata(source)?.is_dir() {
         return Ok(vec![source.to_owned()]);
     }
-    let entries = fs::read_dir(source).with_context(what)?;
-    let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>().with_context(what)?;
+    let paths = fs::read_dir(source)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     let mut files: Vec<_> =
         paths.into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "toml")).collect();
-    if files.is_empty() {
-        let what = format!("there is no manifest in `{}`: no file there ends in `.toml`", source.display());
-        return Err(Advice::new(what, "give the folder of manifests, or one of them").into());
-    }
     files.sort();
     Ok(files)
 }
 
 /// Reads a file no further than a manifest may be long; `parse` then says that it is too long.
-fn read(file: &Path) -> Result<String> {
+pub(crate) fn read(file: &Path) -> Result<String> {
     let what = || format!("cannot read the manifest `{}`", file.display());
     let mut bytes = Vec::new();
     let limit = u64::try_from(MAX_TEXT).map_or(u64::MAX, |limit| limit + 1);
@@ -62,12 +79,12 @@ fn read(file: &Path) -> Result<String> {
     String::from_utf8(bytes).with_context(what)
 }
 
-fn absolute(file: &Path, mut manifest: Manifest) -> Result<Manifest> {
+fn absolute(file: &Path, text: String, mut manifest: Manifest) -> Result<ManifestFile> {
     let file = std::path::absolute(file).with_context(|| format!("`{}` has no absolute path", file.display()))?;
     let folder = file.parent().unwrap_or(Path::new("/"));
     manifest.bundle = folder.join(&manifest.bundle);
     for grant in &mut manifest.allow.files {
         grant.host = folder.join(&grant.host);
     }
-    Ok(manifest)
+    Ok(ManifestFile { file, text, manifest })
 }

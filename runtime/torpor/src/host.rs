@@ -1,22 +1,26 @@
 //! Puts the parts together.
 
-use crate::{Advice, advice, backends, read_manifests};
+use crate::{
+    Advice, Variables, backends,
+    deployer::{Deployer, Watch, Workshop},
+    read_manifests,
+};
 use anyhow::{Context, Result};
 use std::{
-    ffi::OsString,
     fs::{self, File, TryLockError},
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
-use torpor_bundle::{Bundle, Store, TrustPolicy, Verified};
+use tokio::sync::{mpsc, oneshot};
+use torpor_bundle::TrustPolicy;
 use torpor_engine::{Engine, Function};
-use torpor_gateway::{Functions, Gateway};
-use torpor_manifest::Manifest;
+use torpor_gateway::{Deployments, Entry, Functions, Gateway, Request};
 use torpor_telemetry::Metrics;
 
-/// How long functions may take to go to sleep when the host ends. Only native runs that cannot be interrupted need time.
+/// How long functions may take to go to sleep when the host ends, and a deployment to be done. Only native runs that cannot be
+/// interrupted, and the compiler, need time.
 const RETIRE: Duration = Duration::from_secs(5);
 
 /// All that a host needs to know.
@@ -25,7 +29,9 @@ pub struct Config {
     /// Manifests, and folders with manifests.
     pub manifests: Vec<PathBuf>,
     /// What the environment variables hold that manifests name.
-    pub variables: fn(&str) -> Option<OsString>,
+    pub variables: Variables,
+    /// Whether to deploy what changes in them while the host runs.
+    pub watch: bool,
     /// Whose bundles to run.
     pub trust: Trust,
     /// The state directory. One host at a time may use it.
@@ -50,22 +56,28 @@ pub enum Trust {
 /// A host that is ready to serve. Its addresses are bound and its functions are deployed, but nobody is answered yet.
 pub struct Host {
     gateway: Gateway,
-    all: Functions,
-    /// Those of `all` that are deployed.
-    functions: Vec<Function>,
+    functions: Functions,
+    deployer: Deployer,
+    deployments: Deployments,
+    requests: mpsc::Receiver<Request>,
     metrics: Arc<Metrics>,
     /// Held until the host ends.
     _state: File,
 }
 
-/// Builds a host: reads manifests, binds the addresses, and verifies and compiles bundles. A function that cannot be deployed is
-/// reported and keeps no other from being served.
+/// Builds a host: reads manifests, binds the addresses, and verifies and compiles bundles, those that it has deployed before
+/// included. A function that cannot be deployed is reported and keeps no other from being served.
 ///
 /// # Errors
 /// When the manifests have mistakes, the state directory or the trust policy cannot be used, or an address is taken.
 pub async fn build(config: Config) -> Result<Host> {
     // What is quickly found wrong comes before what takes long.
-    let manifests = read_manifests(&config.manifests, &config.variables)?;
+    let watch = config.watch.then(|| Watch::begin(&config.manifests, config.variables)).transpose();
+    let mut watch = watch.context("cannot watch the manifests")?;
+    let manifests = read_manifests(&config.manifests, config.variables)?;
+    if let Some(watch) = &mut watch {
+        watch.learn(&manifests);
+    }
     let state = lock(&config.state)?;
     let gateway = Gateway::bind(&config.gateway).await?;
     let mut metrics = Metrics::new();
@@ -78,44 +90,22 @@ pub async fn build(config: Config) -> Result<Host> {
         }
     };
     let metrics = Arc::new(metrics);
-    let deploy = {
+    let workshop = {
         let (metrics, state) = (Arc::clone(&metrics), config.state.clone());
         let engine = torpor_engine::Config { state: config.state, instances: config.instances };
-        move || -> Result<Functions> {
+        move || -> Result<Workshop> {
             let engine = Engine::new(&engine, backends::load(config.onnxruntime), metrics)?;
-            let store = Store::open(&state)?;
-            let mut functions = Functions::default();
-            for manifest in manifests {
-                match deploy(&engine, &store, trust.as_ref(), &manifest) {
-                    Ok(function) => functions.add(function)?,
-                    Err(error) => {
-                        let help = advice::help(&error).map(|help| format!("; {help}")).unwrap_or_default();
-                        let cause = format!("{error:#}{help}");
-                        tracing::error!(function = %manifest.name, cause, "the function is not deployed");
-                        functions.add_failed(manifest, cause)?;
-                    }
-                }
-            }
-            Ok(functions)
+            Workshop::open(engine, trust, config.variables, &state)
         }
     };
-    let all = tokio::task::spawn_blocking(deploy).await??;
-    let functions = all.deployed().cloned().collect();
-    Ok(Host { gateway, all, functions, metrics, _state: state })
-}
-
-fn deploy(engine: &Engine, store: &Store, trust: Option<&TrustPolicy>, manifest: &Manifest) -> Result<Function> {
-    let bundle: Verified<Bundle> = match trust {
-        Some(policy) => torpor_bundle::verify(&manifest.bundle, &manifest.name, policy, store)?,
-        None => torpor_bundle::accept_unsigned(&manifest.bundle, store)?,
-    };
-    let function = engine.deploy(manifest.clone(), &bundle)?;
-    let publishers = match bundle.publishers.as_slice() {
-        [] => "nobody".to_owned(),
-        names => names.join(", "),
-    };
-    tracing::info!(function = %manifest.name, version = bundle.config.version, publishers, digest = %bundle.manifest_digest, "deployed");
-    Ok(function)
+    let workshop = tokio::task::spawn_blocking(workshop).await??;
+    let functions = Functions::default();
+    let deployer = Deployer::start(workshop, functions.clone(), manifests, watch).await?;
+    if functions.now().entries().next().is_none() {
+        tracing::warn!("there is no manifest and nothing was deployed before; deploy with `torpor deploy`");
+    }
+    let (deployments, requests) = Deployments::channel();
+    Ok(Host { gateway, functions, deployer, deployments, requests, metrics, _state: state })
 }
 
 /// Makes the state directory and takes it for this process.
@@ -144,23 +134,36 @@ impl Host {
         self.gateway.admin_address()
     }
 
-    /// The functions that are deployed, by name. They can be called without the gateway, before the host runs or while it does.
-    pub fn functions(&self) -> &[Function] {
-        &self.functions
+    /// The functions that are deployed now, by name. They can be called without the gateway, before the host runs or while it does.
+    pub fn functions(&self) -> Vec<Function> {
+        deployed(&self.functions)
     }
 
-    /// Serves until `shutdown` is done, lets the requests that run end, and puts every function to sleep.
+    /// Serves until `shutdown` is done, lets the requests that run and the deployment that is under way end, and puts every
+    /// function to sleep.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Host { gateway, all, functions, metrics, _state } = self;
-        functions.iter().for_each(Function::start);
-        gateway.run(all, metrics, shutdown).await;
+        let Host { gateway, functions, deployer, deployments, requests, metrics, _state } = self;
+        deployed(&functions).iter().for_each(Function::start);
+        let (stop, stopped) = oneshot::channel();
+        let deployer = tokio::spawn(deployer.run(requests, stopped));
+        gateway.run(functions.clone(), deployments, metrics, shutdown).await;
         let retire = async {
-            for function in &functions {
+            // Only then is it known which functions there are.
+            let _ = stop.send(());
+            match deployer.await {
+                Ok(retiring) => drop(retiring.join_all().await),
+                Err(error) => tracing::error!(%error, "the deployer ended on its own"),
+            }
+            for function in deployed(&functions) {
                 function.retire().await;
             }
         };
         if tokio::time::timeout(RETIRE, retire).await.is_err() {
-            tracing::warn!("a function did not go to sleep in time, and is left to the system");
+            tracing::warn!("a deployment or a function's sleep did not end in time, and is left to the system");
         }
     }
+}
+
+fn deployed(functions: &Functions) -> Vec<Function> {
+    functions.now().entries().filter_map(Entry::deployed).cloned().collect()
 }

@@ -5,11 +5,14 @@
 
 mod advice;
 mod backends;
+mod changes;
+mod deployer;
 mod deployments;
 mod host;
+mod records;
 
 pub use advice::{Advice, help};
-pub use deployments::read_manifests;
+pub use deployments::{ManifestFile, Variables, read_manifests};
 pub use host::{Config, Host, Trust, build};
 // The parts whose types `Config` and `Host` show to those who embed the host.
 pub use {torpor_engine as engine, torpor_gateway as gateway, torpor_tensor as tensor};

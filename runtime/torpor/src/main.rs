@@ -36,6 +36,10 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
             output.document(&torpor_manifest::json_schema());
             Ok(())
         }
+        Command::Deploy(arguments) => command::deploy::deploy(arguments, output),
+        Command::Undeploy(arguments) => command::deploy::undeploy(&arguments, output),
+        Command::Diff(arguments) => command::deploy::diff(arguments, output),
+        Command::Rollback(arguments) => command::deploy::rollback(&arguments, output),
         Command::Ps(arguments) => command::ps::run(&arguments, output),
         Command::Invoke(arguments) => command::invoke::run(&arguments, output),
         Command::New(arguments) => command::new::run(&arguments, output),

@@ -42,8 +42,8 @@ pub(crate) fn measure(stage: &Stage, effort: Effort, wanted: impl Fn(&str) -> bo
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let host = runtime.block_on(host(stage))?;
     let find = |workload: &Workload| -> Result<Function> {
-        let function = host.functions().iter().find(|function| function.manifest().name.as_str() == workload.name);
-        function.cloned().with_context(|| format!("`{}` was not deployed; `torpor serve` would say why", workload.name))
+        let function = host.functions().into_iter().find(|function| function.manifest().name.as_str() == workload.name);
+        function.with_context(|| format!("`{}` was not deployed; `torpor serve` would say why", workload.name))
     };
     if wanted("call") {
         eprintln!("a call in a fresh instance");
@@ -75,6 +75,7 @@ async fn host(stage: &Stage) -> Result<Host> {
     let config = Config {
         manifests,
         variables: |_| None,
+        watch: false,
         trust: Trust::Policy(stage.trust()),
         state: stage.path("inside.state"),
         gateway: gateway::Config { data: any, admin: any, limits: gateway::Limits::default(), drain: Duration::ZERO },

@@ -51,8 +51,8 @@ fn what_was_packed_comes_out() {
     let model = &bundle.models["standard"];
     assert_eq!((model.format.as_str(), model.blob.size), ("onnx", MODEL.len() as u64));
     assert_eq!(fs::read(&model.blob.path).unwrap(), MODEL);
-    // Config, module and model.
-    assert_eq!(fixture.stored(), 3);
+    // Config, module and model; manifest and index.
+    assert_eq!(fixture.stored(), 5);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn two_models_of_the_same_content_share_it() {
     fixture.pack();
     let bundle = accept_unsigned(&fixture.bundle(), &fixture.store()).unwrap();
     assert_eq!(bundle.models["second"].blob.path, bundle.models["standard"].blob.path);
-    assert_eq!(fixture.stored(), 3);
+    assert_eq!(fixture.stored(), 5);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File, FileTimes},
     time::{Duration, SystemTime},
 };
-use torpor_bundle::{Bundle, Error, Store, Verified};
+use torpor_bundle::{Bundle, Error, Store, Verified, verify_kept};
 
 fn verified(fixture: &Fixture) -> Verified<Bundle> {
     fixture.verify(&fixture.policy(&[("acme", "\"*\"", "")])).unwrap()
@@ -80,7 +80,55 @@ fn a_whole_blob_is_not_written_again() {
     let before = fs::metadata(&verified(&fixture).module.path).unwrap().modified().unwrap();
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(fs::metadata(&verified(&fixture).module.path).unwrap().modified().unwrap(), before);
-    assert_eq!(fixture.stored(), 3);
+    // Config, module and model; manifest and index; of the signature the manifest, its empty config and the envelope.
+    assert_eq!(fixture.stored(), 8);
+}
+
+#[test]
+fn a_kept_bundle_is_verified_again_without_its_file() {
+    let fixture = Fixture::signed();
+    let policy = fixture.policy(&[("acme", "\"*\"", "")]);
+    let bundle = verified(&fixture);
+    fs::remove_file(fixture.bundle()).unwrap();
+    let (name, store) = ("echo".parse().unwrap(), fixture.store());
+    let kept = verify_kept(bundle.index, &name, Some(&policy), &store).unwrap();
+    assert_eq!((kept.manifest_digest, &kept.publishers), (bundle.manifest_digest, &bundle.publishers));
+    assert_eq!((&kept.blobs, kept.blobs.len()), (&bundle.blobs, fixture.stored()));
+    assert_eq!(kept.module.digest, bundle.module.digest);
+
+    // What the policy says now counts.
+    let revoked = fixture.policy(&[("acme", "\"*\"", "revoked = true")]);
+    let error = verify_kept(bundle.index, &name, Some(&revoked), &store).unwrap_err();
+    assert!(matches!(error, Error::Revoked { .. }), "{error}");
+    let error = verify_kept(bundle.module.digest, &name, Some(&policy), &store).unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }), "a blob that is no index: {error}");
+
+    for blob in &bundle.blobs {
+        let path = fixture.path("state/blobs/sha256").join(blob.hex());
+        let content = fs::read(&path).unwrap();
+        let mut other = content.clone();
+        other[0] ^= 1;
+        fs::write(&path, other).unwrap();
+        let error = verify_kept(bundle.index, &name, Some(&policy), &store).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+        fs::remove_file(&path).unwrap();
+        assert!(verify_kept(bundle.index, &name, Some(&policy), &store).is_err());
+        fs::write(&path, content).unwrap();
+    }
+    verify_kept(bundle.index, &name, Some(&policy), &store).unwrap();
+}
+
+#[test]
+fn only_what_nothing_names_is_collected() {
+    let fixture = Fixture::signed();
+    let bundle = verified(&fixture);
+    let store = fixture.store();
+    fs::write(fixture.path("state/blobs/sha256/.new-half"), b"half").unwrap();
+    assert_eq!(store.collect(&bundle.blobs.iter().copied().collect()).unwrap(), 0);
+    let keep = [bundle.module.digest].into();
+    assert_eq!(store.collect(&keep).unwrap(), bundle.blobs.len() - 1);
+    bundle.module.check().unwrap();
+    assert!(fixture.path("state/blobs/sha256/.new-half").exists(), "it is being written by somebody");
 }
 
 #[test]

@@ -33,10 +33,10 @@ struct ModelPath {
     version: Option<String>,
 }
 
-impl FromRequestParts<Arc<Functions>> for Model {
+impl FromRequestParts<Functions> for Model {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, functions: &Arc<Functions>) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, functions: &Functions) -> Result<Self, ApiError> {
         let path = Path::<ModelPath>::from_request_parts(parts, functions).await;
         let Path(path) = path.map_err(|_| ApiError::bad_request("the path is no UTF-8 text"))?;
         let Some(function) = functions.model(&path.model) else {
@@ -48,7 +48,7 @@ impl FromRequestParts<Arc<Functions>> for Model {
                 let (model, has) = (&function.manifest().name, function.version());
                 Err(ApiError::not_found(format!("`{model}` has no version `{}`, only `{has}`", shown(&version))))
             }
-            _ => Ok(Model(function.clone())),
+            _ => Ok(Model(function)),
         }
     }
 }

@@ -1,10 +1,6 @@
 //! `torpor check`.
 
-use crate::{
-    cli::{self, Check},
-    failure::Failure,
-    output::Output,
-};
+use crate::{cli::Check, failure::Failure, output::Output};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -13,8 +9,8 @@ struct Checked {
 }
 
 pub(crate) fn run(arguments: &Check, output: &Output) -> Result<(), Failure> {
-    let manifests = torpor::read_manifests(&arguments.manifests, &cli::variable)?;
-    let functions = manifests.iter().map(|manifest| manifest.name.to_string()).collect();
+    let manifests = super::manifests(&arguments.manifests)?;
+    let functions = manifests.iter().map(|file| file.manifest.name.to_string()).collect();
     output.result(&Checked { functions }, |checked| {
         let (number, names) = (checked.functions.len(), checked.functions.join(", "));
         match number {

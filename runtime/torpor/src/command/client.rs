@@ -24,6 +24,8 @@ pub(super) struct Function {
     pub(super) wakes: u64,
     pub(super) last_wake: Option<Wake>,
     pub(super) cause: Option<String>,
+    pub(super) revision: Option<u64>,
+    pub(super) refused: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

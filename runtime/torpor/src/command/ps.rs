@@ -22,6 +22,7 @@ pub(crate) fn run(arguments: &Ps, output: &Output) -> Result<(), Failure> {
 fn render(functions: &[Function]) -> String {
     let head = [
         "FUNCTION",
+        "REV",
         "STATE",
         "SESSIONS",
         "MEMORY",
@@ -45,14 +46,18 @@ fn render(functions: &[Function]) -> String {
         if let Some(cause) = &function.cause {
             text.push_str(&format!("\n{}: {cause}\n", function.name));
         }
+        if let Some(refused) = &function.refused {
+            text.push_str(&format!("\n{}: its newest manifest is not deployed: {refused}\n", function.name));
+        }
     }
     text
 }
 
-fn row(function: &Function) -> [String; 11] {
+fn row(function: &Function) -> [String; 12] {
     let none = || "-".to_owned();
     [
         function.name.clone(),
+        function.revision.map_or_else(none, |revision| revision.to_string()),
         function.state.clone(),
         function.sessions.to_string(),
         function.memory.map_or_else(none, bytes),

@@ -53,6 +53,7 @@ fn config(arguments: Serve) -> Config {
     Config {
         manifests: arguments.manifests,
         variables: cli::variable,
+        watch: arguments.watch,
         // clap has seen to it that one of the two is given.
         trust: arguments.trust.map_or(Trust::Anybody, Trust::Policy),
         state: arguments.state,

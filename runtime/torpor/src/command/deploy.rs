@@ -1,0 +1,141 @@
+//! `torpor deploy`, `undeploy`, `diff` and `rollback`.
+
+use super::client;
+use crate::{
+    cli::{Deploy, Diff, Rollback, Undeploy},
+    failure::Failure,
+    output::Output,
+};
+use anyhow::Context;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{net::SocketAddr, path::PathBuf};
+use torpor::{
+    Advice,
+    gateway::{Deploy as Order, ManifestText},
+};
+
+/// What became of one function, as the host says it; only what people are told.
+#[derive(Debug, Deserialize)]
+struct Outcome {
+    function: String,
+    outcome: String,
+    revision: Option<u64>,
+    before: Option<u64>,
+    changes: Vec<Change>,
+    note: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Change {
+    key: String,
+    from: Option<String>,
+    to: Option<String>,
+}
+
+pub(crate) fn deploy(arguments: Deploy, output: &Output) -> Result<(), Failure> {
+    let (value, outcomes) = send(&arguments.manifests, arguments.dry_run, arguments.wait, arguments.admin.admin)?;
+    output.result(&value, |_| outcomes.iter().map(|outcome| told(outcome, arguments.dry_run)).collect());
+    Ok(())
+}
+
+pub(crate) fn diff(arguments: Diff, output: &Output) -> Result<(), Failure> {
+    let (value, outcomes) = send(&arguments.manifests, true, false, arguments.admin.admin)?;
+    output.result(&value, |_| outcomes.iter().map(|outcome| told(outcome, true)).collect());
+    match outcomes.iter().all(|outcome| outcome.outcome == "unchanged") {
+        true => Ok(()),
+        false => {
+            let advice =
+                Advice::new("the host serves something else", "`torpor deploy` with the same files changes that");
+            Err(Failure::NotSo(advice.into()))
+        }
+    }
+}
+
+pub(crate) fn undeploy(arguments: &Undeploy, output: &Output) -> Result<(), Failure> {
+    let admin = arguments.admin.admin;
+    for function in &arguments.functions {
+        // Those before a function that is not there are gone, and were told so.
+        let answer = client::agent().delete(format!("http://{admin}/functions/{function}")).call();
+        let (value, outcomes) = answered(client::reached(answer, admin, "--admin")?, admin)?;
+        output.result(&value, |_| outcomes.iter().map(|outcome| told(outcome, false)).collect());
+    }
+    Ok(())
+}
+
+pub(crate) fn rollback(arguments: &Rollback, output: &Output) -> Result<(), Failure> {
+    let admin = arguments.admin.admin;
+    let request = client::agent().post(format!("http://{admin}/functions/{}/rollback", arguments.function));
+    let (value, outcomes) = post(request, &json!({ "to": arguments.to }), admin)?;
+    output.result(&value, |_| outcomes.iter().map(|outcome| told(outcome, false)).collect());
+    Ok(())
+}
+
+/// Checks manifests as `torpor check` does, and has the host deploy them.
+fn send(sources: &[PathBuf], dry_run: bool, wait: bool, admin: SocketAddr) -> Result<(Value, Vec<Outcome>), Failure> {
+    let manifests = super::manifests(sources)?;
+    let manifests = manifests.into_iter().map(|manifest| ManifestText { file: manifest.file, text: manifest.text });
+    let order = Order { manifests: manifests.collect(), dry_run, wait };
+    post(client::agent().post(format!("http://{admin}/deployments")), &order, admin)
+}
+
+fn post(
+    request: ureq::RequestBuilder<ureq::typestate::WithBody>,
+    body: &impl serde::Serialize,
+    admin: SocketAddr,
+) -> Result<(Value, Vec<Outcome>), Failure> {
+    let body = serde_json::to_string(body).context("the order is no JSON")?;
+    let answer = request.header("content-type", "application/json").send(body);
+    answered(client::reached(answer, admin, "--admin")?, admin)
+}
+
+fn answered(mut answer: ureq::http::Response<ureq::Body>, admin: SocketAddr) -> Result<(Value, Vec<Outcome>), Failure> {
+    let status = answer.status();
+    let text = answer
+        .body_mut()
+        .read_to_string()
+        .with_context(|| Advice::new("the host broke off its answer", "`torpor ps` shows what it serves now"))?;
+    let stranger = || {
+        let what = format!("`{admin}` is no admin address of a Torpor host that can deploy: it answered {status}");
+        Failure::NotSo(Advice::new(what, "say where the host's admin interface is with `--admin`").into())
+    };
+    let value: Value = serde_json::from_str(&text).map_err(|_| stranger())?;
+    if !status.is_success() {
+        let why = value["error"].as_str().ok_or_else(stranger)?;
+        let help = value["help"].as_str().unwrap_or("`torpor ps` shows what the host serves");
+        return Err(Failure::NotSo(Advice::new(why, help).into()));
+    }
+    let outcomes = serde_json::from_value(value.clone()).with_context(client::other_version)?;
+    Ok((value, outcomes))
+}
+
+/// One function's line, and one for each difference.
+fn told(outcome: &Outcome, dry_run: bool) -> String {
+    let Outcome { function, outcome, revision, before, changes, note } = outcome;
+    let number =
+        |revision: &Option<u64>| revision.map_or_else(|| "nothing".to_owned(), |number| format!("revision {number}"));
+    let mut text = match (outcome.as_str(), dry_run) {
+        ("deployed", false) => {
+            format!("{function}: {} is deployed in the place of {}\n", number(revision), number(before))
+        }
+        ("deployed", true) => {
+            format!("{function}: {} would be deployed in the place of {}\n", number(revision), number(before))
+        }
+        ("unchanged", _) => format!("{function}: {} is unchanged\n", number(revision)),
+        ("undeployed", _) => format!("{function}: {} is undeployed\n", number(before)),
+        (other, _) => format!("{function}: {other}\n"),
+    };
+    // Of a new function everything would differ.
+    for Change { key, from, to } in changes.iter().filter(|_| before.is_some()) {
+        text.push_str(&match (from, to) {
+            (Some(from), Some(to)) => format!("  {key}: {from} -> {to}\n"),
+            (None, Some(to)) => format!("  {key}: + {to}\n"),
+            (Some(from), None) => format!("  {key}: - {from}\n"),
+            (None, None) => String::new(),
+        });
+    }
+    if let Some(note) = note {
+        text.push_str(&format!("  note: {note}\n"));
+    }
+    text
+}
