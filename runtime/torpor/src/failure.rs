@@ -10,18 +10,22 @@ pub(crate) enum Failure {
     NotSo(anyhow::Error),
     /// The command cannot be carried out as it was given: a file is missing, an address is taken.
     WrongUse(anyhow::Error),
+    /// The thing asked about is not so, and the command's result has said why.
+    Told,
 }
 
 impl Failure {
-    pub(crate) fn error(&self) -> &anyhow::Error {
+    /// What is still to be said.
+    pub(crate) fn error(&self) -> Option<&anyhow::Error> {
         match self {
-            Failure::NotSo(error) | Failure::WrongUse(error) => error,
+            Failure::NotSo(error) | Failure::WrongUse(error) => Some(error),
+            Failure::Told => None,
         }
     }
 
     pub(crate) fn code(&self) -> ExitCode {
         match self {
-            Failure::NotSo(_) => ExitCode::from(1),
+            Failure::NotSo(_) | Failure::Told => ExitCode::from(1),
             Failure::WrongUse(_) => ExitCode::from(2),
         }
     }
