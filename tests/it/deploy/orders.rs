@@ -187,7 +187,8 @@ fn wrong_use_is_told() {
     let gone = host.admin.to_string();
     let ran = tell(&host, [&"--json", &"undeploy", &"f"]).refused(1, &[]).json();
     assert!(ran["error"].as_str().is_some_and(|error| error.contains("no function `f`")), "{ran}");
-    host.stop();
+    // The manifest is there as long as its stage.
+    let _stage = host.stop();
     cli::run(["deploy".as_ref(), file.as_os_str(), "--admin".as_ref(), gone.as_ref()])
         .refused(1, &["no host answers", &gone, "torpor serve"]);
 }
