@@ -62,7 +62,8 @@ pub(crate) fn router(
 /// first, which nothing here answers; and one whose own name was made to point here gives that name as the host.
 async fn no_browser(request: Request, next: Next) -> Response {
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
-    if changes && !(names_loopback(&request) && !request.headers().contains_key(header::ORIGIN)) {
+    let from_page = request.headers().contains_key(header::ORIGIN) || !names_loopback(&request);
+    if changes && from_page {
         let text = "changes are taken only from programs on this machine, which give its loopback address as `Host` and no `Origin`";
         return ApiError::forbidden(text).into_response();
     }

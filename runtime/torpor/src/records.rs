@@ -111,7 +111,7 @@ impl Record {
     }
 
     /// The newest one that a file of `serve --manifests` gave.
-    pub(crate) fn from_file(&self) -> Option<&Kept> {
+    pub(crate) fn last_of_file(&self) -> Option<&Kept> {
         self.revisions.iter().rev().find(|revision| revision.by == By::Manifests)
     }
 
@@ -216,7 +216,7 @@ mod tests {
         kinds.extend([By::Deploy; 20]);
         let record = history(&kinds);
         assert_eq!(record.numbers().collect::<Vec<_>>(), [2, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22]);
-        assert_eq!(record.from_file().map(|revision| revision.number), Some(2));
+        assert_eq!(record.last_of_file().map(|revision| revision.number), Some(2));
         assert_eq!(record.previous().map(|revision| revision.number), Some(21));
         assert!(history(&[By::Deploy]).previous().is_none());
     }

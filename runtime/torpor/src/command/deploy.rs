@@ -14,6 +14,7 @@ use torpor::{
     Advice,
     gateway::{Deploy as Order, ManifestText},
 };
+use ureq::{Body, RequestBuilder, http::Response, typestate::WithBody};
 
 /// What became of one function, as the host says it; only what people are told.
 #[derive(Debug, Deserialize)]
@@ -44,29 +45,39 @@ pub(crate) fn diff(arguments: Diff, output: &Output) -> Result<(), Failure> {
     output.result(&value, |_| outcomes.iter().map(|outcome| told(outcome, true)).collect());
     match outcomes.iter().all(|outcome| outcome.outcome == "unchanged") {
         true => Ok(()),
-        false => {
-            let advice =
-                Advice::new("the host serves something else", "`torpor deploy` with the same files changes that");
-            Err(Failure::NotSo(advice.into()))
-        }
+        false => Err(Failure::Told),
     }
 }
 
 pub(crate) fn undeploy(arguments: &Undeploy, output: &Output) -> Result<(), Failure> {
     let admin = arguments.admin.admin;
+    let (mut values, mut outcomes) = (Vec::new(), Vec::new());
     for function in &arguments.functions {
-        // Those before a function that is not there are gone, and were told so.
         let answer = client::agent().delete(format!("http://{admin}/functions/{function}")).call();
-        let (value, outcomes) = answered(client::reached(answer, admin, "--admin")?, admin)?;
-        output.result(&value, |_| outcomes.iter().map(|outcome| told(outcome, false)).collect());
+        let answer = client::reached(answer, admin, "--admin").and_then(|answer| answered(answer, admin));
+        let (value, mut outcome) = answer.map_err(|failure| after(&outcomes, failure))?;
+        values.push(value[0].clone());
+        outcomes.append(&mut outcome);
     }
+    output.result(&values, |_| outcomes.iter().map(|outcome| told(outcome, false)).collect());
     Ok(())
+}
+
+/// A failure that says what was done before it.
+fn after(done: &[Outcome], failure: Failure) -> Failure {
+    let names: Vec<_> = done.iter().map(|outcome| format!("`{}`", outcome.function)).collect();
+    match failure {
+        Failure::NotSo(error) if !names.is_empty() => {
+            Failure::NotSo(error.context(format!("{} undeployed, and then", names.join(", "))))
+        }
+        failure => failure,
+    }
 }
 
 pub(crate) fn rollback(arguments: &Rollback, output: &Output) -> Result<(), Failure> {
     let admin = arguments.admin.admin;
     let request = client::agent().post(format!("http://{admin}/functions/{}/rollback", arguments.function));
-    let (value, outcomes) = post(request, &json!({ "to": arguments.to }), admin)?;
+    let (value, outcomes) = answered(post(request, &json!({ "to": arguments.to }), admin)?, admin)?;
     output.result(&value, |_| outcomes.iter().map(|outcome| told(outcome, false)).collect());
     Ok(())
 }
@@ -76,29 +87,36 @@ fn send(sources: &[PathBuf], dry_run: bool, wait: bool, admin: SocketAddr) -> Re
     let manifests = super::manifests(sources)?;
     let manifests = manifests.into_iter().map(|manifest| ManifestText { file: manifest.file, text: manifest.text });
     let order = Order { manifests: manifests.collect(), dry_run, wait };
-    post(client::agent().post(format!("http://{admin}/deployments")), &order, admin)
+    let answer = post(client::agent().post(format!("http://{admin}/deployments")), &order, admin)?;
+    // Where a host deploys there is such a path.
+    match answer.status().as_u16() {
+        404 => Err(stranger(admin, 404)),
+        _ => answered(answer, admin),
+    }
 }
 
 fn post(
-    request: ureq::RequestBuilder<ureq::typestate::WithBody>,
+    request: RequestBuilder<WithBody>,
     body: &impl serde::Serialize,
     admin: SocketAddr,
-) -> Result<(Value, Vec<Outcome>), Failure> {
+) -> Result<Response<Body>, Failure> {
     let body = serde_json::to_string(body).context("the order is no JSON")?;
     let answer = request.header("content-type", "application/json").send(body);
-    answered(client::reached(answer, admin, "--admin")?, admin)
+    client::reached(answer, admin, "--admin")
 }
 
-fn answered(mut answer: ureq::http::Response<ureq::Body>, admin: SocketAddr) -> Result<(Value, Vec<Outcome>), Failure> {
+fn stranger(admin: SocketAddr, status: u16) -> Failure {
+    let what = format!("`{admin}` is no admin address of a Torpor host that can deploy: it answered {status}");
+    Failure::NotSo(Advice::new(what, "say where the host's admin interface is with `--admin`").into())
+}
+
+fn answered(mut answer: Response<Body>, admin: SocketAddr) -> Result<(Value, Vec<Outcome>), Failure> {
     let status = answer.status();
     let text = answer
         .body_mut()
         .read_to_string()
         .with_context(|| Advice::new("the host broke off its answer", "`torpor ps` shows what it serves now"))?;
-    let stranger = || {
-        let what = format!("`{admin}` is no admin address of a Torpor host that can deploy: it answered {status}");
-        Failure::NotSo(Advice::new(what, "say where the host's admin interface is with `--admin`").into())
-    };
+    let stranger = || stranger(admin, status.as_u16());
     let value: Value = serde_json::from_str(&text).map_err(|_| stranger())?;
     if !status.is_success() {
         let why = value["error"].as_str().ok_or_else(stranger)?;

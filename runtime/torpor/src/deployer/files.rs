@@ -155,9 +155,9 @@ impl Deployer {
         let made = self.work(move |workshop| {
             let bundle = workshop.verify(&file.manifest)?;
             let number = Record::next(record.as_ref());
-            let Some(record) = record
-                .filter(|record| record.from_file().is_some_and(|from_file| workshop.same(from_file, &file, &bundle)))
-            else {
+            let Some(record) = record.filter(|record| {
+                record.last_of_file().is_some_and(|from_file| workshop.same(from_file, &file, &bundle))
+            }) else {
                 return workshop.build(&file, &bundle, By::Manifests, number).map(Next::New);
             };
             // The file is as it was when it was deployed. What came after it over the admin interface stays.
