@@ -145,7 +145,7 @@ pub(crate) enum Trigger {
 pub(crate) struct Pack {
     /// The module's folder, with a `bundle.toml`.
     pub(crate) folder: PathBuf,
-    /// The component to take instead of the one that `bundle.toml` names.
+    /// The module to take instead of the one that `bundle.toml` names.
     #[arg(long, value_name = "WASM")]
     pub(crate) module: Option<PathBuf>,
     /// A model file to take instead of the one that `bundle.toml` names.
