@@ -1,8 +1,8 @@
 //! From text to a checked [`Manifest`]: reads every table, keeps going after a mistake, and knows the ranges.
 
 use crate::{
-    Allow, BackendChoice, ByteSize, Command, Diagnostics, EnvValue, FileGrant, HostPort, HttpTrigger, InferenceTrigger, Limits, Manifest,
-    Method, ModelGrant, ModelName, Scale, Triggers,
+    Allow, BackendChoice, ByteSize, Command, Diagnostics, EnvValue, FileGrant, HostPort, HttpTrigger, InferenceTrigger,
+    Limits, Manifest, Method, ModelGrant, ModelName, Scale, Triggers,
     environment::Lookup,
     manifest::{LIMITS, MODEL, SCALE},
     schema::{ALLOW, COMMAND, ENV, FILES, MODELS, TRIGGER, TRIGGER_HTTP, TRIGGER_INFERENCE},

@@ -192,7 +192,7 @@ impl Kind {
 pub(crate) struct Pack {
     /// The module's folder, with a `bundle.toml`.
     pub(crate) folder: PathBuf,
-    /// The Wasm file to take instead of the one that `bundle.toml` names: a component, or a core module that makes one.
+    /// The Wasm file to take instead of the one that `bundle.toml` names: a component, a core module that makes one, or a program.
     #[arg(long, value_name = "WASM")]
     pub(crate) module: Option<PathBuf>,
     /// A model file to take instead of the one that `bundle.toml` names.
