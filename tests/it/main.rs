@@ -4,6 +4,7 @@
 
 mod fixture;
 
+mod backends; // what the host runs models with, and what it says of what is missing
 mod cli; // every command with right and wrong use
 mod crash; // kill -9 at any moment, and state directories in a bad way
 mod drain; // SIGTERM while requests run

@@ -1,12 +1,13 @@
 //! From text to a checked [`Manifest`]: reads every table, keeps going after a mistake, and knows the ranges.
 
 use crate::{
-    Allow, ByteSize, Diagnostics, FileGrant, HostPort, HttpTrigger, InferenceTrigger, Limits, Manifest, Method,
-    ModelGrant, ModelName, Scale, Triggers,
+    Allow, BackendChoice, ByteSize, Diagnostics, FileGrant, HostPort, HttpTrigger, InferenceTrigger, Limits, Manifest,
+    Method, ModelGrant, ModelName, Scale, Triggers,
+    choice::Choice,
     schema::{ALLOW, ENV, FILES, LIMITS, MODEL, MODELS, SCALE, TRIGGER, TRIGGER_HTTP, TRIGGER_INFERENCE},
     section::{Report, Section, choice, parsed},
     source::Source,
-    suggest::shown,
+    suggest::{listed, shown},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -143,9 +144,12 @@ fn models(report: &mut Report<'_>, root: &Section<'_>) -> BTreeMap<ModelName, Mo
         let name = parsed::<ModelName>(report, key.get_ref(), &key.span());
         let Some(section) = Section::of(report, &MODEL, table.full(key.get_ref()), value) else { continue };
         let default = ModelGrant::default();
+        let backend: BackendChoice = section.choice(report, "backend").unwrap_or(default.backend);
         let grant = ModelGrant {
-            backend: section.choice(report, "backend").unwrap_or(default.backend),
-            device: section.choice(report, "device").unwrap_or(default.device),
+            backend,
+            device: of_backend(report, &section, "device", backend, backend.devices()).unwrap_or(default.device),
+            precision: of_backend(report, &section, "precision", backend, backend.precisions())
+                .unwrap_or(default.precision),
             threads: section.integer(report, "threads", 1..=256).unwrap_or(default.threads),
             parallel: section.integer(report, "parallel", 1..=256).unwrap_or(default.parallel),
         };
@@ -154,6 +158,28 @@ fn models(report: &mut Report<'_>, root: &Section<'_>) -> BTreeMap<ModelName, Mo
         }
     }
     models
+}
+
+/// The word under `key`, which must be one that the backend may have. Whether this host's has it shows when it is deployed.
+fn of_backend<T: Choice + PartialEq>(
+    report: &mut Report<'_>,
+    section: &Section<'_>,
+    key: &str,
+    backend: BackendChoice,
+    possible: &[T],
+) -> Option<T> {
+    let (word, span) = section.string(report, key)?;
+    let full = section.full(key);
+    let choice: T = choice(report, &full, word, &span)?;
+    if !possible.contains(&choice) {
+        report.mistake(
+            &span,
+            format!("`{full}` cannot be `{word}` where `backend` is `{backend}`"),
+            "not with this backend",
+            format!("write one of {}, or choose another backend", listed(possible.iter().map(|choice| choice.word()))),
+        );
+    }
+    Some(choice)
 }
 
 fn scale(report: &mut Report<'_>, table: &Section<'_>) -> Scale {

@@ -23,7 +23,7 @@ mod suggest;
 mod together;
 
 pub use check::{MAX_TEXT, parse};
-pub use choice::{BackendChoice, Device, Method};
+pub use choice::{BackendChoice, Device, Method, Precision};
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use error::Error;
 pub use host::HostPort;

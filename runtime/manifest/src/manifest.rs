@@ -1,6 +1,6 @@
 //! The checked manifest: plain data that every other crate reads. A value of these types, made by `parse`, is within its range.
 
-use crate::{BackendChoice, ByteSize, Device, FunctionName, HostPort, Method, ModelName, RoutePath};
+use crate::{BackendChoice, ByteSize, Device, FunctionName, HostPort, Method, ModelName, Precision, RoutePath};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 /// What the operator wants of one function.
@@ -51,6 +51,8 @@ pub struct ModelGrant {
     pub backend: BackendChoice,
     /// The device it runs on.
     pub device: Device,
+    /// What it is computed in.
+    pub precision: Precision,
     /// Threads within one run, 1 to 256.
     pub threads: usize,
     /// Runs at the same time, 1 to 256.
@@ -59,7 +61,13 @@ pub struct ModelGrant {
 
 impl Default for ModelGrant {
     fn default() -> Self {
-        ModelGrant { backend: BackendChoice::Auto, device: Device::Cpu, threads: 1, parallel: 1 }
+        ModelGrant {
+            backend: BackendChoice::Auto,
+            device: Device::Cpu,
+            precision: Precision::F32,
+            threads: 1,
+            parallel: 1,
+        }
     }
 }
 

@@ -46,7 +46,13 @@ pub(crate) static MODELS: Table = Table { header: "[model]", keys: None };
 
 pub(crate) static MODEL: Table = Table {
     header: "[model.NAME]",
-    keys: Some(&[key("backend", "\"auto\""), key("device", "\"cpu\""), key("threads", "1"), key("parallel", "1")]),
+    keys: Some(&[
+        key("backend", "\"auto\""),
+        key("device", "\"cpu\""),
+        key("precision", "\"f32\""),
+        key("threads", "1"),
+        key("parallel", "1"),
+    ]),
 };
 
 pub(crate) static SCALE: Table = Table {

@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Sign(Sign),
     /// Check that a trust policy accepts a bundle.
     Verify(Verify),
+    /// Show what this machine can run models with, and how to get what is missing.
+    Doctor(Doctor),
 }
 
 #[derive(Debug, Args)]
@@ -60,9 +62,8 @@ pub(crate) struct Serve {
     /// Write both addresses to this file as JSON once the host serves, for programs that let it choose its ports.
     #[arg(long, value_name = "FILE")]
     pub(crate) addresses: Option<PathBuf>,
-    /// The ONNX Runtime library. Without it, it is sought beside this program and among the system's libraries.
-    #[arg(long, value_name = "FILE", env = "TORPOR_ONNXRUNTIME")]
-    pub(crate) onnxruntime: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) libraries: Libraries,
     /// Connections that may be open at the same time.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections: u32,
@@ -78,6 +79,23 @@ pub(crate) struct Serve {
     /// How log lines look.
     #[arg(long, value_enum, env = "TORPOR_LOG_FORMAT", default_value_t)]
     pub(crate) log_format: LogFormat,
+}
+
+/// Where native libraries are.
+#[derive(Debug, Args)]
+pub(crate) struct Libraries {
+    /// The ONNX Runtime library. Without it, it is sought beside this program and among the system's libraries.
+    #[arg(long, value_name = "FILE", env = "TORPOR_ONNXRUNTIME")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+    /// OpenVINO: its C library, or the folder that it is in. Without it, it is sought as ONNX Runtime is.
+    #[arg(long, value_name = "FILE|DIR", env = "TORPOR_OPENVINO")]
+    pub(crate) openvino: Option<PathBuf>,
+}
+
+impl From<Libraries> for torpor::Libraries {
+    fn from(Libraries { onnxruntime, openvino }: Libraries) -> Self {
+        torpor::Libraries { onnxruntime, openvino }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -193,4 +211,10 @@ pub(crate) struct Verify {
     /// The function that it is to be deployed as; without it, any that its publisher may provide.
     #[arg(long, value_name = "NAME")]
     pub(crate) function: Option<FunctionName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) libraries: Libraries,
 }

@@ -8,20 +8,24 @@ use torpor_manifest::Diagnostics;
 pub(crate) enum Failure {
     /// The thing asked about is not so: a bundle is not trusted, a manifest has mistakes, a call failed.
     NotSo(anyhow::Error),
+    /// The same, and the result that was written says why.
+    Told,
     /// The command cannot be carried out as it was given: a file is missing, an address is taken.
     WrongUse(anyhow::Error),
 }
 
 impl Failure {
-    pub(crate) fn error(&self) -> &anyhow::Error {
+    /// What is still to be said.
+    pub(crate) fn error(&self) -> Option<&anyhow::Error> {
         match self {
-            Failure::NotSo(error) | Failure::WrongUse(error) => error,
+            Failure::NotSo(error) | Failure::WrongUse(error) => Some(error),
+            Failure::Told => None,
         }
     }
 
     pub(crate) fn code(&self) -> ExitCode {
         match self {
-            Failure::NotSo(_) => ExitCode::from(1),
+            Failure::NotSo(_) | Failure::Told => ExitCode::from(1),
             Failure::WrongUse(_) => ExitCode::from(2),
         }
     }

@@ -34,5 +34,6 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Keygen(arguments) => command::bundle::keygen(&arguments, output),
         Command::Sign(arguments) => command::bundle::sign(&arguments, output),
         Command::Verify(arguments) => command::bundle::verify(&arguments, output),
+        Command::Doctor(arguments) => command::doctor::run(arguments, output),
     }
 }

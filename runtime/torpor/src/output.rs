@@ -23,7 +23,7 @@ impl Output {
 
     /// Writes why a command failed.
     pub(crate) fn failure(&self, failure: &Failure) {
-        let error = failure.error();
+        let Some(error) = failure.error() else { return };
         let diagnostics = error.downcast_ref::<Diagnostics>();
         match (self.json, diagnostics) {
             (true, Some(diagnostics)) => {
