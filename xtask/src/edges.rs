@@ -13,6 +13,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("torpor-bundle", &["torpor-manifest", "torpor-tensor"]),
     ("torpor-nn", &["torpor-telemetry", "torpor-tensor"]),
     ("torpor-backend-onnxruntime", &["torpor-nn", "torpor-tensor"]),
+    ("torpor-backend-openvino", &["torpor-nn", "torpor-tensor"]),
     ("torpor-backend-tract", &["torpor-nn", "torpor-tensor"]),
     ("torpor-engine", &["torpor-bundle", "torpor-manifest", "torpor-nn", "torpor-telemetry", "torpor-tensor"]),
     ("torpor-gateway", &["torpor-engine", "torpor-manifest", "torpor-telemetry", "torpor-tensor"]),
@@ -20,6 +21,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
         "torpor",
         &[
             "torpor-backend-onnxruntime",
+            "torpor-backend-openvino",
             "torpor-backend-tract",
             "torpor-bundle",
             "torpor-engine",

@@ -9,6 +9,7 @@ mod deployments;
 mod host;
 
 pub use advice::{Advice, help};
+pub use backends::{Libraries, load as load_backends};
 pub use deployments::read_manifests;
 pub use host::{Config, Host, Trust, build};
 // The parts whose types `Config` and `Host` show to those who embed the host.

@@ -14,6 +14,7 @@ trigger.inference = {}
 [model.standard]
 backend = "onnxruntime"
 device = "cpu"
+precision = "f32"
 threads = 2
 parallel = 0x04
 
