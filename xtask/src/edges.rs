@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use cargo_metadata::{DependencyKind, Metadata};
 
 /// The crates of the host's workspace, each with those of ours that it may depend on. One that is not here may not be there.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("torpor-manifest", &[]),
     ("torpor-tensor", &[]),
     ("torpor-telemetry", &[]),

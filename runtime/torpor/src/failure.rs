@@ -12,8 +12,6 @@ pub(crate) enum Failure {
     Told,
     /// The command cannot be carried out as it was given: a file is missing, an address is taken.
     WrongUse(anyhow::Error),
-    /// The thing asked about is not so, and the command's result has said why.
-    Told,
 }
 
 impl Failure {
