@@ -447,7 +447,8 @@ fn serve_says_what_keeps_it_from_starting() {
 
 #[test]
 fn a_host_without_the_native_library_says_so_and_serves_with_tract() {
-    let host = TestHost::builder().function("filetype", |manifest| manifest).onnxruntime("/no/such/library.so").start();
+    let host = TestHost::builder().function("filetype", |manifest| manifest);
+    let host = host.onnxruntime("/no/such/library.so").openvino("/no/such/folder").start();
     let log = host.stage().log();
     assert!(log.contains("ONNX Runtime is not available") && log.contains("/no/such/library.so"), "{log}");
     assert_eq!(

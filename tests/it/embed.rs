@@ -1,6 +1,6 @@
 //! The module `embed`: every vector that its Python reference has recorded.
 
-use crate::fixture::{Manifest, TestHost, assets, forever, skipped_without_onnxruntime};
+use crate::fixture::{Manifest, TestHost, assets, forever, skipped_without_onnxruntime, skipped_without_openvino};
 use serde_json::{Value, json};
 
 fn host(backend: &'static str) -> TestHost {
@@ -47,6 +47,16 @@ fn texts_get_the_references_vectors() {
     // Texts in one request do not change each other's vectors, so it does not matter how they are put together.
     cases.chunks(7).for_each(|cases| check(&host, cases, 0.999));
     check(&host, &cases[5..6], 0.999);
+}
+
+#[test]
+fn openvino_gives_nearly_the_same_vectors() {
+    if skipped_without_openvino() {
+        return;
+    }
+    let (host, cases) = (host("openvino"), cases());
+    // Another library rounds elsewhere when it quantizes.
+    cases.chunks(7).for_each(|cases| check(&host, cases, 0.99));
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! The module `filetype`: every answer that its Python reference has recorded, over both triggers and on both backends.
+//! The module `filetype`: every answer that its Python reference has recorded, over both triggers and on every backend.
 
-use crate::fixture::{Manifest, TestHost, assets, skipped_without_onnxruntime};
+use crate::fixture::{Manifest, TestHost, assets, skipped_without_onnxruntime, skipped_without_openvino};
 use serde_json::{Value, json};
 
 /// Contents that JSON and a request of moderate size can carry.
@@ -54,7 +54,20 @@ fn posted_files_get_the_references_answers() {
     if skipped_without_onnxruntime() {
         return;
     }
-    let host = host("onnxruntime");
+    posted_files_get_the_references_answers_on("onnxruntime");
+}
+
+#[test]
+fn posted_files_get_the_references_answers_from_openvino() {
+    if skipped_without_openvino() {
+        return;
+    }
+    posted_files_get_the_references_answers_on("openvino");
+}
+
+#[track_caller]
+fn posted_files_get_the_references_answers_on(backend: &'static str) {
+    let host = host(backend);
     let cases = cases();
     assert!(cases.len() >= 40, "only {} cases", cases.len());
     for (case, content) in cases {
@@ -64,7 +77,7 @@ fn posted_files_get_the_references_answers() {
         assert_eq!((&answer["label"], &answer["mime_type"]), (&case["label"], &case["mime_type"]), "{}", case["name"]);
         same_score(&case, &answer["score"]);
     }
-    assert_eq!(host.status("filetype")["models"][0]["backend"], "onnxruntime");
+    assert_eq!(host.status("filetype")["models"][0]["backend"], backend);
 }
 
 #[test]

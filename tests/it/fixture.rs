@@ -9,7 +9,7 @@ mod manifest;
 pub(crate) mod raw;
 pub(crate) mod wait;
 
-pub(crate) use assets::skipped_without_onnxruntime;
+pub(crate) use assets::{skipped_without_onnxruntime, skipped_without_openvino};
 pub(crate) use bundle::{Keys, Recipe};
 pub(crate) use client::Reply;
 pub(crate) use host::{Stage, TestHost, damage, forever};

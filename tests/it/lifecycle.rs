@@ -1,6 +1,8 @@
 //! Cold, waking, warm and back; queues, failed wakes, and that nothing grows.
 
-use crate::fixture::{Manifest, Recipe, Stage, TestHost, forever, skipped_without_onnxruntime, until};
+use crate::fixture::{
+    Manifest, Recipe, Stage, TestHost, forever, skipped_without_onnxruntime, skipped_without_openvino, until,
+};
 use serde_json::{Value, json};
 use std::{fs, thread, time::Duration};
 
@@ -217,7 +219,12 @@ fn held(pid: u32) -> Held {
 /// Wakes a function and lets it sleep again and again, and compares what the host holds before and after.
 #[track_caller]
 fn does_not_grow(function: &str, warm_up: u64, cycles: u64, slack: u64, call: impl Fn(&TestHost)) {
-    let host = TestHost::builder().function(function, quick).start();
+    stays_flat(TestHost::builder().function(function, quick), function, warm_up, cycles, slack, call);
+}
+
+#[track_caller]
+fn stays_flat(stage: Stage, function: &str, warm_up: u64, cycles: u64, slack: u64, call: impl Fn(&TestHost)) {
+    let host = stage.start();
     let mut before = None;
     for cycle in 1..=cycles {
         call(&host);
@@ -247,6 +254,27 @@ fn two_hundred_wakes_of_a_small_model_leave_nothing_behind() {
 #[cfg(target_os = "linux")]
 fn wakes_of_a_real_model_leave_nothing_behind() {
     does_not_grow("filetype", 15, 45, 8 * MEBIBYTE, |host| drop(host.post("/fn/filetype", "{}").status(200)));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn two_hundred_wakes_on_openvino_leave_nothing_behind() {
+    if skipped_without_openvino() {
+        return;
+    }
+    let stage = TestHost::builder().function("add", |manifest| quick(manifest).set("model.model.backend", "openvino"));
+    stays_flat(stage, "add", 50, 200, 8 * MEBIBYTE, |host| drop(host.infer("add", &sum()).status(200)));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn wakes_of_a_real_model_on_openvino_leave_nothing_behind() {
+    if skipped_without_openvino() {
+        return;
+    }
+    let stage =
+        TestHost::builder().function("filetype", |manifest| quick(manifest).set("model.standard.backend", "openvino"));
+    stays_flat(stage, "filetype", 15, 45, 8 * MEBIBYTE, |host| drop(host.post("/fn/filetype", "{}").status(200)));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod fixture;
 
+mod backends; // what the host runs models with, and what it says of what is missing
 mod cli; // every command with right and wrong use
 mod commands; // core modules: programs with WASI preview 1 and `wasi_ephemeral_nn`
 mod completions; // what shells and readers of manual pages are told
@@ -22,6 +23,7 @@ mod metrics; // `/metrics` is OpenMetrics, right, and closed to callers
 mod misuse; // what a guest does wrong with models and tensors, and that only it is hurt
 mod project; // what `torpor new` makes builds, packs, signs, serves and answers
 mod readme; // the README's commands do what it says
+mod schema; // somebody else's validator reads the JSON Schema of manifests
 mod terminal; // colour and progress, for people alone
 mod tools; // other people's tools check bundles, as docs/bundles.md says
 mod trust; // signatures, the trust policy, and bytes that were tampered with

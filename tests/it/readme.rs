@@ -133,6 +133,7 @@ fn its_commands_do_what_it_says() {
     shell.arg("-c").arg(script(&commands, &host)).current_dir(desk.path()).env("PATH", path).stdin(Stdio::null());
     shell.env("TORPOR_LISTEN", host.data.to_string()).env("TORPOR_ADMIN", host.admin.to_string());
     shell.envs(assets::onnxruntime().map(|library| ("TORPOR_ONNXRUNTIME", library)));
+    shell.envs(assets::openvino().map(|library| ("TORPOR_OPENVINO", library)));
     cli::finish(&mut shell);
 
     let mut run = 0;

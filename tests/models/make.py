@@ -1,12 +1,14 @@
-"""Makes the models of the integration tests, each beside this script. Needs `pip install onnx==1.23.2 numpy`.
+"""Makes the models of the tests, each beside this script. Needs `pip install onnx==1.23.2 numpy tflite==2.18.0 flatbuffers`.
 
-The same version of onnx writes the same bytes. The models are small enough to be kept in the repository, so that no test needs
+The same versions write the same bytes. The models are small enough to be kept in the repository, so that no test needs
 Python.
 """
 
 from pathlib import Path
 
+import flatbuffers
 import numpy as np
+import tflite
 from onnx import TensorProto, checker, helper, numpy_helper, save
 
 # Old enough for every runtime that the host has.
@@ -32,10 +34,13 @@ TYPES = {
 }
 
 
-def write(name, nodes, inputs, outputs, constants=()):
+def write(name, nodes, inputs, outputs, constants=(), domains=()):
     graph = helper.make_graph(nodes, name, inputs, outputs, list(constants))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    checker.check_model(model, full_check=True)
+    opsets = [helper.make_opsetid("", OPSET)] + [helper.make_opsetid(domain, 1) for domain in domains]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+    # The checker knows no domains but ONNX's own.
+    if not domains:
+        checker.check_model(model, full_check=True)
     save(model, Path(__file__).with_name(f"{name}.onnx"))
 
 
@@ -108,7 +113,140 @@ def fill():
     )
 
 
+def twice():
+    """One model for each element type, which gives its input twice, one after the other."""
+    for name, kind in TYPES.items():
+        write(
+            f"twice-{name}",
+            [helper.make_node("Concat", ["x", "x"], ["y"], axis=0)],
+            [value("x", kind, ["n"])],
+            [value("y", kind, ["m"])],
+        )
+
+
+def sums():
+    """Two inputs and three outputs, over rows of any number and length."""
+    shape = ["n", "m"]
+    write(
+        "sums",
+        [
+            helper.make_node("Add", ["a", "b"], ["sum"]),
+            helper.make_node("Sub", ["a", "b"], ["difference"]),
+            helper.make_node("ReduceSum", ["sum", "axis"], ["totals"], keepdims=0),
+        ],
+        [value("a", TensorProto.FLOAT, shape), value("b", TensorProto.FLOAT, shape)],
+        [
+            value("sum", TensorProto.FLOAT, shape),
+            value("difference", TensorProto.FLOAT, shape),
+            value("totals", TensorProto.FLOAT, ["n"]),
+        ],
+        [numpy_helper.from_array(np.array([1], dtype=np.int64), "axis")],
+    )
+
+
+def scalar():
+    """y = x * x, of one number without dimensions."""
+    write(
+        "scalar",
+        [helper.make_node("Mul", ["x", "x"], ["y"])],
+        [value("x", TensorProto.FLOAT, [])],
+        [value("y", TensorProto.FLOAT, [])],
+    )
+
+
+def chain():
+    """A square matrix to the power of 65, in 64 steps: a long run between whose operators there is time to stop."""
+    names = ["x"] + [f"step{index}" for index in range(1, 64)] + ["y"]
+    square = ["n", "n"]
+    write(
+        "chain",
+        [helper.make_node("MatMul", [before, "x"], [after]) for before, after in zip(names, names[1:])],
+        [value("x", TensorProto.FLOAT, square)],
+        [value("y", TensorProto.FLOAT, square)],
+    )
+
+
+def unsupported():
+    """An operator that no library has."""
+    write(
+        "unsupported",
+        [helper.make_node("Hum", ["x"], ["y"], domain="torpor.test")],
+        [value("x", TensorProto.FLOAT, ["n"])],
+        [value("y", TensorProto.FLOAT, ["n"])],
+        domains=["torpor.test"],
+    )
+
+
+def add_lite():
+    """What `add` is, as a flatbuffer of TensorFlow Lite."""
+    builder = flatbuffers.Builder(1024)
+
+    def numbers(values):
+        builder.StartVector(4, len(values), 4)
+        for number in reversed(values):
+            builder.PrependInt32(number)
+        return builder.EndVector()
+
+    def tables(start, offsets):
+        start(builder, len(offsets))
+        for offset in reversed(offsets):
+            builder.PrependUOffsetTRelative(offset)
+        return builder.EndVector()
+
+    def table(kind, **fields):
+        getattr(tflite, f"{kind}Start")(builder)
+        for field, content in fields.items():
+            getattr(tflite, f"{kind}Add{field}")(builder, content)
+        return getattr(tflite, f"{kind}End")(builder)
+
+    def tensor(name):
+        return table(
+            "Tensor",
+            Shape=numbers([1, 4]),
+            ShapeSignature=numbers([-1, 4]),
+            Type=tflite.TensorType.FLOAT32,
+            Name=builder.CreateString(name),
+        )
+
+    tensors = tables(tflite.SubGraphStartTensorsVector, [tensor(name) for name in ("x", "y", "z")])
+    operator = table(
+        "Operator",
+        Inputs=numbers([0, 1]),
+        Outputs=numbers([2]),
+        BuiltinOptionsType=tflite.BuiltinOptions.AddOptions,
+        BuiltinOptions=table("AddOptions"),
+    )
+    graph = table(
+        "SubGraph",
+        Tensors=tensors,
+        Inputs=numbers([0, 1]),
+        Outputs=numbers([2]),
+        Operators=tables(tflite.SubGraphStartOperatorsVector, [operator]),
+    )
+    code = table(
+        "OperatorCode",
+        DeprecatedBuiltinCode=tflite.BuiltinOperator.ADD,
+        BuiltinCode=tflite.BuiltinOperator.ADD,
+        Version=1,
+    )
+    model = table(
+        "Model",
+        Version=3,
+        OperatorCodes=tables(tflite.ModelStartOperatorCodesVector, [code]),
+        Subgraphs=tables(tflite.ModelStartSubgraphsVector, [graph]),
+        Buffers=tables(tflite.ModelStartBuffersVector, [table("Buffer")]),
+    )
+    builder.Finish(model, file_identifier=b"TFL3")
+    Path(__file__).with_name("add.tflite").write_bytes(builder.Output())
+
+
 add()
+add_lite()
 slow()
 types()
 fill()
+twice()
+sums()
+scalar()
+chain()
+unsupported()

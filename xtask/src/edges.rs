@@ -6,13 +6,14 @@ use anyhow::{Result, bail};
 use cargo_metadata::{DependencyKind, Metadata};
 
 /// The crates of the host's workspace, each with those of ours that it may depend on. One that is not here may not be there.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("torpor-manifest", &[]),
     ("torpor-tensor", &[]),
     ("torpor-telemetry", &[]),
     ("torpor-bundle", &["torpor-manifest", "torpor-tensor"]),
     ("torpor-nn", &["torpor-telemetry", "torpor-tensor"]),
     ("torpor-backend-onnxruntime", &["torpor-nn", "torpor-tensor"]),
+    ("torpor-backend-openvino", &["torpor-nn", "torpor-tensor"]),
     ("torpor-backend-tract", &["torpor-nn", "torpor-tensor"]),
     ("torpor-engine", &["torpor-bundle", "torpor-manifest", "torpor-nn", "torpor-telemetry", "torpor-tensor"]),
     ("torpor-gateway", &["torpor-engine", "torpor-manifest", "torpor-telemetry", "torpor-tensor"]),
@@ -20,6 +21,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
         "torpor",
         &[
             "torpor-backend-onnxruntime",
+            "torpor-backend-openvino",
             "torpor-backend-tract",
             "torpor-bundle",
             "torpor-engine",

@@ -75,8 +75,10 @@ impl Host {
         command.arg("serve").arg("--manifests").arg(settings.manifests).arg("--trust").arg(bundles::trust(tree));
         command.arg("--state").arg(settings.state).args(["--listen", settings.data, "--admin", settings.admin]);
         command.arg("--addresses").arg(&file);
-        if let Some(library) = &assets.onnxruntime {
-            command.arg("--onnxruntime").arg(library);
+        for (flag, library) in [("--onnxruntime", &assets.onnxruntime), ("--openvino", &assets.openvino)] {
+            if let Some(library) = library {
+                command.arg(flag).arg(library);
+            }
         }
         // A group of its own, so that a Ctrl-C in the terminal reaches it once: through this process.
         let child = command.process_group(0).spawn().context("the host could not be started")?;

@@ -20,6 +20,8 @@ pub(crate) struct Assets {
     pub(crate) dir: PathBuf,
     /// The native ONNX Runtime, where there is one for this machine and it could be had.
     pub(crate) onnxruntime: Option<PathBuf>,
+    /// The native OpenVINO, likewise.
+    pub(crate) openvino: Option<PathBuf>,
 }
 
 /// Fetches what is missing. Models must be had; without the native library the pure-Rust backend serves, except in CI.
@@ -29,23 +31,30 @@ pub(crate) fn setup() -> Result<Assets> {
     fs::create_dir_all(&dir).with_context(|| format!("the cache `{}` cannot be made", dir.display()))?;
     let _lock = lock(&cache)?;
     sweep(&cache)?;
-    let mut onnxruntime = None;
+    let (mut onnxruntime, mut openvino) = (None, None);
     for wheel in wheels(&Machine::this())? {
         match (ready(&wheel, &cache, &dir), &wheel.native) {
             (Ok(()), None) => {}
-            (Ok(()), Some(_)) => onnxruntime = wheel.take.first().map(|take| asset(&dir, &take.to)),
+            (Ok(()), Some(_)) => {
+                // The library that is loaded stands first; it finds the others beside itself.
+                let library = wheel.take.first().map(|take| asset(&dir, &take.to));
+                match wheel.name.as_str() {
+                    "openvino" => openvino = library,
+                    _ => onnxruntime = library,
+                }
+            }
             (Err(error), Some(_)) if !in_ci() => console::note(format!(
-                "{} {} cannot be had, so models run on tract, which is slower: {error:#}",
+                "{} {} cannot be had, so models run on another backend, and its tests are skipped: {error:#}",
                 wheel.name, wheel.version
             )),
             (Err(error), _) => return Err(error.context(format!("{} {} is missing", wheel.name, wheel.version))),
         }
     }
-    if onnxruntime.is_none() && !wheels(&Machine::this())?.iter().any(|wheel| wheel.native.is_some()) {
+    if onnxruntime.is_none() && !wheels(&Machine::this())?.iter().any(|wheel| wheel.name == "onnxruntime") {
         let Machine { os, arch } = Machine::this();
         console::note(format!("no ONNX Runtime is pinned for {os} on {arch}, so models run on tract, which is slower"));
     }
-    Ok(Assets { dir, onnxruntime })
+    Ok(Assets { dir, onnxruntime, openvino })
 }
 
 /// Waits until no other run works on the cache. The lock goes when the file is dropped, or the process ends.

@@ -14,6 +14,7 @@ pub(crate) fn test(tree: &Tree, args: &[String]) -> Result<()> {
     let assets = up::prepare(tree)?;
     if in_ci() {
         ensure!(assets.onnxruntime.is_some(), "there is no ONNX Runtime for this machine, and CI must test with it");
+        ensure!(assets.openvino.is_some(), "there is no OpenVINO for this machine, and CI must test with it");
     }
     let python = match python::ready() {
         Ok(folder) => Some(folder),
@@ -75,9 +76,11 @@ fn with(tree: &Tree, assets: &Assets, mut command: Command) -> Command {
         .env("TORPOR_TEST_MODULES", tree.modules())
         .env("TORPOR_TEST_BUNDLES", bundles::folder(tree))
         .env("TORPOR_BIN", tree.torpor());
-    match &assets.onnxruntime {
-        Some(library) => command.env("TORPOR_ONNXRUNTIME", library),
-        None => command.env_remove("TORPOR_ONNXRUNTIME"),
-    };
+    for (variable, library) in [("TORPOR_ONNXRUNTIME", &assets.onnxruntime), ("TORPOR_OPENVINO", &assets.openvino)] {
+        match library {
+            Some(library) => command.env(variable, library),
+            None => command.env_remove(variable),
+        };
+    }
     command
 }

@@ -65,7 +65,7 @@ pub(crate) fn write(memory: &mut [u8], pointer: u32, data: &[u8]) -> Result<(), 
 
 /// A little-endian number at an offset that is known to be there.
 fn word(bytes: &[u8], at: usize) -> u32 {
-    bytes[at..at + 4].iter().rev().fold(0, |value, &byte| value << 8 | u32::from(byte))
+    bytes[at..at + 4].iter().rev().fold(0, |value, &byte| (value << 8) | u32::from(byte))
 }
 
 fn dtype(tag: u8) -> Result<DType, Refusal> {

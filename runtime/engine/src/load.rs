@@ -45,8 +45,8 @@ pub(crate) enum LoadError {
 
 impl Loader {
     pub(crate) fn new(backends: &Backends, folder: PathBuf, limit: u64) -> Result<Self, DeployError> {
-        let backend =
-            backends.choose(Choice::Auto, ModelFormat::Onnx).map_err(|source| DeployError::Load { source })?;
+        let backend = backends.choose(Choice::Auto, ModelFormat::Onnx, &OpenOptions::default());
+        let backend = backend.map_err(|source| DeployError::Load { source })?;
         Ok(Loader { backend: Arc::clone(backend), folder, limit: usize::try_from(limit).unwrap_or(usize::MAX) })
     }
 

@@ -17,8 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 use torpor_bundle::{Blob, Bundle, Digest};
-use torpor_manifest::{BackendChoice, FunctionName, Manifest, ModelName};
-use torpor_nn::{Backend, BackendKind, Backends, Choice, Model, ModelFormat, OpenOptions};
+use torpor_manifest::{BackendChoice, FunctionName, Manifest, ModelGrant, ModelName};
+use torpor_nn::{Backend, BackendKind, Backends, Choice, Device, Model, ModelFormat, OpenOptions, Precision};
 use torpor_tensor::{NamedTensor, Signature};
 use wasmtime::component::Component;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -51,6 +51,7 @@ pub(crate) struct Recipe {
 }
 
 /// One granted model.
+#[derive(Clone)]
 pub(crate) struct Ingredient {
     pub(crate) name: ModelName,
     pub(crate) backend: Arc<dyn Backend>,
@@ -93,15 +94,13 @@ impl Recipe {
         if manifest.trigger.inference.is_some() && bundle.config.signature.is_none() {
             return Err(DeployError::NoSignature);
         }
-        let ingredient = |(name, grant): (&ModelName, &torpor_manifest::ModelGrant)| {
+        let ingredient = |(name, grant): (&ModelName, &ModelGrant)| {
             let model = bundle.models.get(name).ok_or_else(|| no_model(name, bundle))?;
             let failed = |source| DeployError::Model { model: name.clone(), source };
             let format: ModelFormat =
                 model.format.parse().map_err(|error: torpor_nn::UnknownFormat| failed(error.into()))?;
-            let backend = Arc::clone(backends.choose(choice(grant.backend), format).map_err(failed)?);
-            let at_least_one = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
-            let (threads, parallel) = (at_least_one(grant.threads), at_least_one(grant.parallel));
-            let options = OpenOptions { threads, parallel, optimized: false };
+            let options = options(grant);
+            let backend = Arc::clone(backends.choose(choice(grant.backend), format, &options).map_err(failed)?);
             Ok(Ingredient { name: name.clone(), backend, blob: model.blob.clone(), format, options })
         };
         Ok(Recipe {
@@ -134,7 +133,7 @@ impl Recipe {
         self.code(engine)?;
         for model in &self.models {
             // A model that cannot be opened is found by the first wake, which says why.
-            engine.optimized.get(&*model.backend, &model.blob, model.format);
+            model.optimized(engine);
         }
         Ok(())
     }
@@ -176,19 +175,43 @@ fn choice(backend: BackendChoice) -> Choice {
     match backend {
         BackendChoice::Auto => Choice::Auto,
         BackendChoice::OnnxRuntime => Choice::Only(BackendKind::OnnxRuntime),
+        BackendChoice::OpenVino => Choice::Only(BackendKind::OpenVino),
         BackendChoice::Tract => Choice::Only(BackendKind::Tract),
     }
 }
 
+fn options(grant: &ModelGrant) -> OpenOptions {
+    let device = match grant.device {
+        torpor_manifest::Device::Cpu => Device::Cpu,
+        torpor_manifest::Device::Cuda => Device::Cuda,
+        torpor_manifest::Device::TensorRt => Device::TensorRt,
+        torpor_manifest::Device::Gpu => Device::Gpu,
+        torpor_manifest::Device::Npu => Device::Npu,
+    };
+    let precision = match grant.precision {
+        torpor_manifest::Precision::F32 => Precision::F32,
+        torpor_manifest::Precision::Bf16 => Precision::Bf16,
+        torpor_manifest::Precision::F16 => Precision::F16,
+    };
+    let at_least_one = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
+    let (threads, parallel) = (at_least_one(grant.threads), at_least_one(grant.parallel));
+    OpenOptions { device, precision, threads, parallel, optimized: false }
+}
+
 impl Ingredient {
+    /// The optimized form of the model, where it has one. It is made for the processor, so no other device opens it.
+    fn optimized(&self, engine: &Shared) -> Option<PathBuf> {
+        let on_processor = self.options.device == Device::Cpu;
+        on_processor.then(|| engine.optimized.get(&*self.backend, &self.blob, self.format)).flatten()
+    }
+
     async fn open(&self, engine: &Arc<Shared>) -> Result<Model, WakeError> {
         let found = tokio::task::spawn_blocking({
-            let (engine, backend, blob, format) =
-                (Arc::clone(engine), Arc::clone(&self.backend), self.blob.clone(), self.format);
+            let (engine, model) = (Arc::clone(engine), self.clone());
             move || -> Result<Option<PathBuf>, DeployError> {
                 // One look at the file's metadata, unless somebody has touched the file: then it is hashed again.
-                blob.check()?;
-                Ok(engine.optimized.get(&*backend, &blob, format))
+                model.blob.check()?;
+                Ok(model.optimized(&engine))
             }
         });
         let optimized = found.await.map_err(|_| WakeError::Interrupted)??;

@@ -1,14 +1,15 @@
 //! From text to a checked [`Manifest`]: reads every table, keeps going after a mistake, and knows the ranges.
 
 use crate::{
-    Allow, BackendChoice, ByteSize, Command, Diagnostics, EnvValue, FileGrant, HostPort, HttpTrigger, InferenceTrigger, Limits, Manifest,
-    Method, ModelGrant, ModelName, Scale, Triggers,
+    Allow, BackendChoice, ByteSize, Command, Diagnostics, EnvValue, FileGrant, HostPort, HttpTrigger, InferenceTrigger,
+    Limits, Manifest, Method, ModelGrant, ModelName, Scale, Triggers,
+    choice::Choice,
     environment::Lookup,
     manifest::{LIMITS, MODEL, SCALE},
     schema::{ALLOW, COMMAND, ENV, FILES, MODELS, TRIGGER, TRIGGER_HTTP, TRIGGER_INFERENCE},
     section::{Report, Section, Texts, choice, parsed},
     source::Source,
-    suggest::shown,
+    suggest::{listed, shown},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -146,6 +147,8 @@ fn models(report: &mut Report<'_>, root: &Section<'_>) -> BTreeMap<ModelName, Mo
         let name = parsed::<ModelName>(report, key.get_ref(), &key.span());
         let Some(section) = Section::of(report, &MODEL, table.full(key.get_ref()), value) else { continue };
         let grant = ModelGrant::read(report, &section);
+        of_backend(report, &section, "device", &grant, grant.device, grant.backend.devices());
+        of_backend(report, &section, "precision", &grant, grant.precision, grant.backend.precisions());
         if grant.backend == BackendChoice::Tract && grant.threads > 1 {
             let message = format!("`{}` has no effect with the backend `tract`", section.full("threads"));
             let help = "tract runs a model on one thread: leave `threads` out, and set `parallel` for more runs at the same time";
@@ -156,6 +159,26 @@ fn models(report: &mut Report<'_>, root: &Section<'_>) -> BTreeMap<ModelName, Mo
         }
     }
     models
+}
+
+/// Whether the word under `key` is one that the backend may have. Whether this host's has it shows when it is deployed.
+fn of_backend<T: Choice + PartialEq>(
+    report: &mut Report<'_>,
+    section: &Section<'_>,
+    key: &str,
+    grant: &ModelGrant,
+    choice: T,
+    possible: &[T],
+) {
+    if !possible.contains(&choice) {
+        let (full, word, backend) = (section.full(key), choice.word(), grant.backend);
+        report.mistake(
+            &section.place(key),
+            format!("`{full}` cannot be `{word}` where `backend` is `{backend}`"),
+            "not with this backend",
+            format!("write one of {}, or choose another backend", listed(possible.iter().map(|choice| choice.word()))),
+        );
+    }
 }
 
 fn command(report: &mut Report<'_>, table: &Section<'_>) -> Command {

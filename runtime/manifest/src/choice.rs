@@ -58,14 +58,33 @@ pub enum BackendChoice {
     Auto,
     /// ONNX Runtime, found at run time.
     OnnxRuntime,
+    /// OpenVINO, found at run time.
+    OpenVino,
     /// tract, in pure Rust and always there.
     Tract,
 }
-choice!(BackendChoice { Auto => "auto", OnnxRuntime => "onnxruntime", Tract => "tract" } backend_hint);
+choice!(BackendChoice {
+    Auto => "auto", OnnxRuntime => "onnxruntime", OpenVino => "openvino", Tract => "tract"
+} no_hint);
 
-fn backend_hint(given: &str) -> Option<&'static str> {
-    let help = "this version has no `openvino` backend yet; write `auto`, `onnxruntime` or `tract`";
-    given.eq_ignore_ascii_case("openvino").then_some(help)
+impl BackendChoice {
+    /// The devices that it may have, on one host or another.
+    pub(crate) const fn devices(self) -> &'static [Device] {
+        match self {
+            BackendChoice::Auto => Device::ALL,
+            BackendChoice::OnnxRuntime => &[Device::Cpu, Device::Cuda, Device::TensorRt],
+            BackendChoice::OpenVino => &[Device::Cpu, Device::Gpu, Device::Npu],
+            BackendChoice::Tract => &[Device::Cpu],
+        }
+    }
+
+    /// The precisions that it may compute in.
+    pub(crate) const fn precisions(self) -> &'static [Precision] {
+        match self {
+            BackendChoice::Auto | BackendChoice::OpenVino => Precision::ALL,
+            BackendChoice::OnnxRuntime | BackendChoice::Tract => &[Precision::F32],
+        }
+    }
 }
 
 /// The device that a model runs on.
@@ -74,12 +93,29 @@ pub enum Device {
     /// The processor.
     #[default]
     Cpu,
+    /// An NVIDIA GPU, by ONNX Runtime's CUDA provider.
+    Cuda,
+    /// An NVIDIA GPU, by ONNX Runtime's TensorRT provider.
+    TensorRt,
+    /// An Intel GPU, by OpenVINO.
+    Gpu,
+    /// An Intel NPU, by OpenVINO.
+    Npu,
 }
-choice!(Device { Cpu => "cpu" } device_hint);
+choice!(Device { Cpu => "cpu", Cuda => "cuda", TensorRt => "tensorrt", Gpu => "gpu", Npu => "npu" } no_hint);
 
-fn device_hint(given: &str) -> Option<&'static str> {
-    (!given.eq_ignore_ascii_case("cpu")).then_some("this version runs models on the processor only; write `cpu`")
+/// What a library may compute a model's 32-bit floating-point numbers in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Precision {
+    /// As the model says.
+    #[default]
+    F32,
+    /// BF16: the range of 32 bits, with 8 bits of precision.
+    Bf16,
+    /// FP16: a range up to 65504, with 11 bits of precision.
+    F16,
 }
+choice!(Precision { F32 => "f32", Bf16 => "bf16", F16 => "f16" } no_hint);
 
 /// An HTTP method that a route may be limited to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

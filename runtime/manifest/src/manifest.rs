@@ -2,7 +2,9 @@
 //!
 //! A table whose keys all have defaults is declared by [`settings`], one line for each key; the others have their rows in `schema`.
 
-use crate::{BackendChoice, ByteSize, Device, FunctionName, HostPort, Method, ModelName, RoutePath, schema::settings};
+use crate::{
+    BackendChoice, ByteSize, Device, FunctionName, HostPort, Method, ModelName, Precision, RoutePath, schema::settings,
+};
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 /// What the operator wants of one function.
@@ -55,6 +57,8 @@ settings! {
             "the library that runs it; `auto` takes the best one that the host has";
         "device" device: Device = Device::Cpu, word(),
             "the device it runs on";
+        "precision" precision: Precision = Precision::F32, word(),
+            "what 32-bit floating-point numbers are computed in";
         "threads" threads: usize = 1, integer(1..=256),
             "threads within one run";
         "parallel" parallel: usize = 1, integer(1..=256),

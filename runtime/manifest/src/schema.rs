@@ -203,7 +203,7 @@ pub(crate) static COMMAND: Table = Table {
     keys: Keys::Fixed(&[key(
         "args",
         Kind::List {
-            items: &Kind::Text(Text { noun: "string", pattern: "^[^\u0000]*$" }),
+            items: &Kind::Text(Text { noun: "string", pattern: "^[^\\u0000]*$" }),
             empty: true,
             repeats: true,
         },

@@ -10,6 +10,8 @@ use torpor_tensor::{NamedTensor, Signature};
 pub enum BackendKind {
     /// ONNX Runtime, a native library found at run time.
     OnnxRuntime,
+    /// OpenVINO, a native library found at run time.
+    OpenVino,
     /// tract, compiled in.
     Tract,
     /// The test double.
@@ -22,6 +24,7 @@ impl BackendKind {
     pub const fn name(self) -> &'static str {
         match self {
             BackendKind::OnnxRuntime => "onnxruntime",
+            BackendKind::OpenVino => "openvino",
             BackendKind::Tract => "tract",
             #[cfg(test)]
             BackendKind::Fake => "fake",
@@ -41,6 +44,8 @@ impl fmt::Display for BackendKind {
 pub enum ModelFormat {
     /// A serialized ONNX `ModelProto`.
     Onnx,
+    /// A TensorFlow Lite flatbuffer.
+    TfLite,
 }
 
 impl ModelFormat {
@@ -48,6 +53,7 @@ impl ModelFormat {
     pub const fn extension(self) -> &'static str {
         match self {
             ModelFormat::Onnx => "onnx",
+            ModelFormat::TfLite => "tflite",
         }
     }
 }
@@ -56,13 +62,14 @@ impl fmt::Display for ModelFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             ModelFormat::Onnx => "ONNX",
+            ModelFormat::TfLite => "TensorFlow Lite",
         })
     }
 }
 
 /// A model format of which this version knows nothing.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("no backend knows the model format `{0}`; expected `onnx`")]
+#[error("no backend knows the model format `{0}`; expected `onnx` or `tflite`")]
 pub struct UnknownFormat(String);
 
 impl FromStr for ModelFormat {
@@ -71,14 +78,83 @@ impl FromStr for ModelFormat {
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         match name {
             "onnx" => Ok(ModelFormat::Onnx),
+            "tflite" => Ok(ModelFormat::TfLite),
             other => Err(UnknownFormat(other.to_owned())),
         }
+    }
+}
+
+/// What a model runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Device {
+    /// The processor. Every backend has it.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU, by ONNX Runtime's CUDA provider.
+    Cuda,
+    /// An NVIDIA GPU, by ONNX Runtime's TensorRT provider.
+    TensorRt,
+    /// An Intel GPU, by OpenVINO.
+    Gpu,
+    /// An Intel NPU, by OpenVINO.
+    Npu,
+}
+
+impl Device {
+    /// The name used in manifests.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Device::Cpu => "cpu",
+            Device::Cuda => "cuda",
+            Device::TensorRt => "tensorrt",
+            Device::Gpu => "gpu",
+            Device::Npu => "npu",
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a library may compute a model's 32-bit floating-point numbers in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Precision {
+    /// As the model says.
+    #[default]
+    F32,
+    /// BF16: the range of 32 bits, with 8 bits of precision.
+    Bf16,
+    /// FP16: a range up to 65504, with 11 bits of precision.
+    F16,
+}
+
+impl Precision {
+    /// The name used in manifests.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::F16 => "f16",
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
 /// How to open a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenOptions {
+    /// What it runs on.
+    pub device: Device,
+    /// What it is computed in.
+    pub precision: Precision,
     /// Threads that one run may use inside the library.
     pub threads: NonZeroUsize,
     /// Runs that may happen at the same time, each on a worker of its own.
@@ -89,7 +165,13 @@ pub struct OpenOptions {
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        OpenOptions { threads: NonZeroUsize::MIN, parallel: NonZeroUsize::MIN, optimized: false }
+        OpenOptions {
+            device: Device::default(),
+            precision: Precision::default(),
+            threads: NonZeroUsize::MIN,
+            parallel: NonZeroUsize::MIN,
+            optimized: false,
+        }
     }
 }
 
@@ -100,6 +182,24 @@ pub trait Backend: Send + Sync {
 
     /// The library's version, for people and for keys of caches.
     fn version(&self) -> &str;
+
+    /// The file that the library was loaded from; `None` for one that is compiled in.
+    fn library(&self) -> Option<&Path> {
+        None
+    }
+
+    /// What it can run models on here, in the library's own words where it has some. May load parts of the library.
+    fn devices(&self) -> Vec<String> {
+        vec![Device::Cpu.name().to_owned()]
+    }
+
+    /// Checks that models can run on the device and in the precision that `options` ask for. Another one is never taken instead.
+    ///
+    /// # Errors
+    /// What is missing here, and how to get it.
+    fn accepts(&self, options: &OpenOptions) -> Result<(), String> {
+        only_cpu_in_f32(options)
+    }
 
     /// Whether the library reads files of this format.
     fn opens(&self, format: ModelFormat) -> bool;
@@ -118,6 +218,17 @@ pub trait Backend: Send + Sync {
     fn optimize(&self, _path: &Path, _format: ModelFormat, _out: &Path) -> Result<bool, Error> {
         Ok(false)
     }
+}
+
+/// The check of a backend that knows the processor alone, and computes in what the model says.
+fn only_cpu_in_f32(options: &OpenOptions) -> Result<(), String> {
+    if options.device != Device::Cpu {
+        return Err(format!("it has no device `{}`; write `device = \"cpu\"`", options.device));
+    }
+    if options.precision != Precision::F32 {
+        return Err(format!("it does not compute in {}; write `precision = \"f32\"`", options.precision));
+    }
+    Ok(())
 }
 
 /// A loaded model. Lives while its function is warm; dropping it frees all that it holds, and may block.

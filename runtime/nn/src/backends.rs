@@ -1,12 +1,12 @@
 //! The backends of this host: which are here, which are not and why.
 
-use crate::{Backend, BackendKind, Error, ModelFormat};
+use crate::{Backend, BackendKind, Error, ModelFormat, OpenOptions};
 use std::sync::Arc;
 
 /// Which backend a function wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// The first one on this host that opens the model's format.
+    /// The first one on this host that opens the model's format, and runs it as the options ask.
     Auto,
     /// This one and no other.
     Only(BackendKind),
@@ -43,14 +43,27 @@ impl Backends {
     /// Finds the backend for a model.
     ///
     /// # Errors
-    /// When the wanted backend is missing, or none opens `format`.
-    pub fn choose(&self, choice: Choice, format: ModelFormat) -> Result<&Arc<dyn Backend>, Error> {
+    /// When the wanted backend is missing, none opens `format`, or none that does runs models as `options` ask.
+    pub fn choose(
+        &self,
+        choice: Choice,
+        format: ModelFormat,
+        options: &OpenOptions,
+    ) -> Result<&Arc<dyn Backend>, Error> {
         let fits = |backend: &&Arc<dyn Backend>| match choice {
             Choice::Auto => true,
             Choice::Only(kind) => backend.kind() == kind,
         };
-        if let Some(backend) = self.present.iter().filter(fits).find(|backend| backend.opens(format)) {
-            return Ok(backend);
+        let mut unsupported = None;
+        for backend in self.present.iter().filter(fits).filter(|backend| backend.opens(format)) {
+            match backend.accepts(options) {
+                Ok(()) => return Ok(backend),
+                // The one that `auto` would have liked best is the one whose complaint is of use.
+                Err(reason) => unsupported = unsupported.or(Some((backend.kind(), reason))),
+            }
+        }
+        if let Some((backend, reason)) = unsupported {
+            return Err(Error::Unsupported { backend, reason });
         }
         match choice {
             Choice::Only(backend) => match self.missing.iter().find(|(kind, _)| *kind == backend) {
@@ -58,6 +71,52 @@ impl Backends {
                 None => Err(Error::NoBackend { format }),
             },
             Choice::Auto => Err(Error::NoBackend { format }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Device, Precision,
+        fake::{FakeBackend, FakeModel},
+    };
+
+    fn host() -> Backends {
+        let mut backends = Backends::default();
+        backends.add_missing(BackendKind::OpenVino, "sought and not found".to_owned());
+        backends.add(Arc::new(FakeBackend::new(FakeModel::echo())));
+        backends
+    }
+
+    #[track_caller]
+    fn refused(choice: Choice, options: OpenOptions, why: &str) {
+        let error = host().choose(choice, ModelFormat::Onnx, &options).err().expect("no backend fits").to_string();
+        assert!(error.contains(why), "{error}");
+    }
+
+    #[test]
+    fn auto_takes_what_is_there() {
+        let host = host();
+        let chosen = host.choose(Choice::Auto, ModelFormat::Onnx, &OpenOptions::default()).unwrap();
+        assert_eq!(chosen.kind(), BackendKind::Fake);
+    }
+
+    #[test]
+    fn a_missing_backend_says_what_was_sought() {
+        refused(Choice::Only(BackendKind::OpenVino), OpenOptions::default(), "sought and not found");
+    }
+
+    #[test]
+    fn nothing_else_is_taken_for_a_device_or_precision_that_is_missing() {
+        for choice in [Choice::Auto, Choice::Only(BackendKind::Fake)] {
+            refused(choice, OpenOptions { device: Device::Cuda, ..OpenOptions::default() }, "no device `cuda`");
+            refused(
+                choice,
+                OpenOptions { precision: Precision::Bf16, ..OpenOptions::default() },
+                "not compute in bf16",
+            );
         }
     }
 }

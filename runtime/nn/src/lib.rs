@@ -14,7 +14,7 @@ pub mod onnx;
 mod queue;
 mod quick;
 
-pub use backend::{Backend, BackendKind, ModelFormat, OpenOptions, Session, UnknownFormat};
+pub use backend::{Backend, BackendKind, Device, ModelFormat, OpenOptions, Precision, Session, UnknownFormat};
 pub use backends::{Backends, Choice};
 pub use cancel::Cancel;
 pub use model::Model;
@@ -35,10 +35,20 @@ pub enum Error {
         reason: String,
     },
     /// No backend on this host takes this kind of model file.
-    #[error("no available backend opens {format} models")]
+    #[error(
+        "no backend that this host has opens {format} models; `torpor doctor` shows which it lacks, and how to get them"
+    )]
     NoBackend {
         /// The format of the model file.
         format: ModelFormat,
+    },
+    /// The backend cannot run models as the manifest wants it.
+    #[error("`{backend}` cannot run it as wanted: {reason}")]
+    Unsupported {
+        /// The backend; the first one asked, where any would do.
+        backend: BackendKind,
+        /// What is missing, and how to get it.
+        reason: String,
     },
     /// The bundle declares a model format of which this version knows nothing.
     #[error(transparent)]

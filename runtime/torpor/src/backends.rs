@@ -1,32 +1,81 @@
 //! Which inference libraries this host has.
 
-use std::{env, path::PathBuf, sync::Arc};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use torpor_backend_onnxruntime::OnnxRuntime;
+use torpor_backend_openvino::OpenVino;
 use torpor_backend_tract::Tract;
 use torpor_nn::{Backend, BackendKind, Backends};
 
-/// Loads what can be loaded, in the order in which `backend = "auto"` prefers it. `onnxruntime` is the library to take; without
-/// it, it is sought beside this program and where the system keeps its libraries. Call it once a process.
-pub(crate) fn load(onnxruntime: Option<PathBuf>) -> Backends {
+/// The native libraries to load; those that are `None` are sought beside this program and where the system keeps its libraries.
+#[derive(Debug, Clone, Default)]
+pub struct Libraries {
+    /// ONNX Runtime's file.
+    pub onnxruntime: Option<PathBuf>,
+    /// The file of OpenVINO's C library, or its folder.
+    pub openvino: Option<PathBuf>,
+}
+
+/// Folders that packages put libraries into and that the system's loader may not know, or only by names with a version.
+const SYSTEM: [&str; 4] =
+    ["/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/local/lib", "/opt/intel/openvino/runtime/lib/intel64"];
+
+/// Loads what can be loaded, in the order in which `backend = "auto"` prefers it. Call it once a process, since the libraries keep
+/// global state.
+pub fn load(libraries: Libraries) -> Backends {
     let mut backends = Backends::default();
-    let candidates = onnxruntime.map_or_else(usual_places, |path| vec![path]);
-    match OnnxRuntime::load(&candidates) {
-        Ok(library) => {
-            tracing::info!(version = library.version(), library = %library.path().display(), "ONNX Runtime is loaded");
-            backends.add(Arc::new(library));
-        }
+    let Libraries { onnxruntime, openvino } = libraries;
+    match OnnxRuntime::load(&onnxruntime.map_or_else(onnxruntime_places, |path| vec![path])) {
+        Ok(library) => add(&mut backends, library),
         Err(reason) => {
-            tracing::warn!(%reason, "ONNX Runtime is not available; models with `backend = \"auto\"` run on tract");
+            tracing::warn!(%reason, "ONNX Runtime is not available; models with `backend = \"auto\"` run on another backend");
             backends.add_missing(BackendKind::OnnxRuntime, reason.to_string());
+        }
+    }
+    let named = openvino.is_some();
+    match OpenVino::load(&openvino.map_or_else(openvino_places, |path| vec![path])) {
+        Ok(library) => add(&mut backends, library),
+        Err(reason) => {
+            // Most hosts do without it, so only one that was told to have it says so.
+            match named {
+                true => tracing::warn!(%reason, "OpenVINO is not available"),
+                false => tracing::debug!(%reason, "OpenVINO is not available"),
+            }
+            backends.add_missing(BackendKind::OpenVino, reason.to_string());
         }
     }
     backends.add(Arc::new(Tract));
     backends
 }
 
-fn usual_places() -> Vec<PathBuf> {
-    let name = format!("{}onnxruntime{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
-    let beside = env::current_exe().ok().and_then(|program| Some(program.parent()?.join(&name)));
-    let versioned = cfg!(target_os = "linux").then(|| PathBuf::from(format!("{name}.1")));
-    beside.into_iter().chain([PathBuf::from(name)]).chain(versioned).collect()
+fn add(backends: &mut Backends, backend: impl Backend + 'static) {
+    let library = backend.library().map(|path| path.display().to_string());
+    tracing::info!(backend = %backend.kind(), version = backend.version(), library, "loaded");
+    backends.add(Arc::new(backend));
+}
+
+/// The folder of this program.
+fn beside() -> Option<PathBuf> {
+    Some(env::current_exe().ok()?.parent()?.to_owned())
+}
+
+fn file_name(library: &str) -> PathBuf {
+    PathBuf::from(format!("{}{library}{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX))
+}
+
+fn onnxruntime_places() -> Vec<PathBuf> {
+    let name = file_name("onnxruntime");
+    let beside = beside().map(|folder| folder.join(&name));
+    let versioned = cfg!(target_os = "linux").then(|| name.with_added_extension("1"));
+    beside.into_iter().chain([name]).chain(versioned).collect()
+}
+
+/// OpenVINO's files are many and their names carry the version, so folders are looked into too.
+fn openvino_places() -> Vec<PathBuf> {
+    let beside = beside().into_iter().flat_map(|folder| [folder.join("openvino"), folder]);
+    let system = SYSTEM.iter().map(Path::new).filter(|folder| folder.is_dir()).map(Path::to_path_buf);
+    beside.filter(|folder| folder.is_dir()).chain([file_name("openvino_c")]).chain(system).collect()
 }

@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Completions(Completions),
     /// Write the manual pages.
     Man(Man),
+    /// Show what this machine can run models with, and how to get what is missing.
+    Doctor(Doctor),
 }
 
 #[derive(Debug, Args)]
@@ -80,9 +82,8 @@ pub(crate) struct Serve {
     /// Write both addresses to this file as JSON once the host serves, for programs that let it choose its ports.
     #[arg(long, value_name = "FILE")]
     pub(crate) addresses: Option<PathBuf>,
-    /// The ONNX Runtime library. Without it, it is sought beside this program and among the system's libraries.
-    #[arg(long, value_name = "FILE", env = "TORPOR_ONNXRUNTIME")]
-    pub(crate) onnxruntime: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) libraries: Libraries,
     /// Connections that may be open at the same time.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections: u32,
@@ -98,6 +99,23 @@ pub(crate) struct Serve {
     /// How log lines look.
     #[arg(long, value_enum, env = "TORPOR_LOG_FORMAT", default_value_t)]
     pub(crate) log_format: LogFormat,
+}
+
+/// Where native libraries are.
+#[derive(Debug, Args)]
+pub(crate) struct Libraries {
+    /// The ONNX Runtime library. Without it, it is sought beside this program and among the system's libraries.
+    #[arg(long, value_name = "FILE", env = "TORPOR_ONNXRUNTIME")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+    /// OpenVINO: its C library, or the folder that it is in. Without it, it is sought as ONNX Runtime is.
+    #[arg(long, value_name = "FILE|DIR", env = "TORPOR_OPENVINO")]
+    pub(crate) openvino: Option<PathBuf>,
+}
+
+impl From<Libraries> for torpor::Libraries {
+    fn from(Libraries { onnxruntime, openvino }: Libraries) -> Self {
+        torpor::Libraries { onnxruntime, openvino }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -247,7 +265,7 @@ impl Kind {
 pub(crate) struct Pack {
     /// The module's folder, with a `bundle.toml`.
     pub(crate) folder: PathBuf,
-    /// The Wasm file to take instead of the one that `bundle.toml` names: a component, or a core module that makes one.
+    /// The Wasm file to take instead of the one that `bundle.toml` names: a component, a core module that makes one, or a program.
     #[arg(long, value_name = "WASM")]
     pub(crate) module: Option<PathBuf>,
     /// A model file to take instead of the one that `bundle.toml` names.
@@ -321,4 +339,10 @@ pub(crate) struct Man {
     /// Write the page of each command into this folder, instead of the first one to standard output.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) libraries: Libraries,
 }

@@ -4,6 +4,7 @@ pub(crate) mod bundle;
 pub(crate) mod check;
 mod client;
 pub(crate) mod deploy;
+pub(crate) mod doctor;
 pub(crate) mod invoke;
 pub(crate) mod new;
 pub(crate) mod ps;

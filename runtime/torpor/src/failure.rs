@@ -8,10 +8,10 @@ use torpor_manifest::Diagnostics;
 pub(crate) enum Failure {
     /// The thing asked about is not so: a bundle is not trusted, a manifest has mistakes, a call failed.
     NotSo(anyhow::Error),
+    /// The same, and the result that was written says why.
+    Told,
     /// The command cannot be carried out as it was given: a file is missing, an address is taken.
     WrongUse(anyhow::Error),
-    /// The thing asked about is not so, and the command's result has said why.
-    Told,
 }
 
 impl Failure {

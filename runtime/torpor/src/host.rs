@@ -1,9 +1,9 @@
 //! Puts the parts together.
 
 use crate::{
-    Advice, Variables, backends,
+    Advice, Libraries, Variables,
     deployer::{Deployer, Watch, Workshop},
-    read_manifests,
+    load_backends, read_manifests,
 };
 use anyhow::{Context, Result};
 use std::{
@@ -38,8 +38,8 @@ pub struct Config {
     pub state: PathBuf,
     /// Listeners and their limits.
     pub gateway: torpor_gateway::Config,
-    /// The ONNX Runtime library to load; `None` to look in the usual places.
-    pub onnxruntime: Option<PathBuf>,
+    /// Where the native libraries of the backends are.
+    pub libraries: Libraries,
     /// Instances that may exist at the same time, of all functions together.
     pub instances: u32,
 }
@@ -94,7 +94,7 @@ pub async fn build(config: Config) -> Result<Host> {
         let (metrics, state) = (Arc::clone(&metrics), config.state.clone());
         let engine = torpor_engine::Config { state: config.state, instances: config.instances };
         move || -> Result<Workshop> {
-            let engine = Engine::new(&engine, backends::load(config.onnxruntime), metrics)?;
+            let engine = Engine::new(&engine, load_backends(config.libraries), metrics)?;
             Workshop::open(engine, trust, config.variables, &state)
         }
     };

@@ -12,6 +12,7 @@ mod host;
 mod records;
 
 pub use advice::{Advice, help};
+pub use backends::{Libraries, load as load_backends};
 pub use deployments::{ManifestFile, Variables, read_manifests};
 pub use host::{Config, Host, Trust, build};
 // The parts whose types `Config` and `Host` show to those who embed the host.

@@ -50,5 +50,6 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Verify(arguments) => command::bundle::verify(&arguments, output),
         Command::Completions(arguments) => command::reference::completions(&arguments, output),
         Command::Man(arguments) => command::reference::man(&arguments, output),
+        Command::Doctor(arguments) => command::doctor::run(arguments, output),
     }
 }

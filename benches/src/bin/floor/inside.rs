@@ -15,7 +15,7 @@ use std::{
 };
 use tokio::time::sleep;
 use torpor::{
-    Config, Host, Trust,
+    Config, Host, Libraries, Trust,
     engine::{Function, State},
     gateway,
     tensor::{DType, NamedTensor, Shape, Tensor},
@@ -79,7 +79,7 @@ async fn host(stage: &Stage) -> Result<Host> {
         trust: Trust::Policy(stage.trust()),
         state: stage.path("inside.state"),
         gateway: gateway::Config { data: any, admin: any, limits: gateway::Limits::default(), drain: Duration::ZERO },
-        onnxruntime: Some(stage.places.onnxruntime.clone()),
+        libraries: Libraries { onnxruntime: Some(stage.places.onnxruntime.clone()), openvino: None },
         instances: 512,
     };
     torpor::build(config).await

@@ -10,12 +10,15 @@
 mod session;
 mod value;
 
-use ort::session::builder::GraphOptimizationLevel;
+use ort::{
+    ep::{self, ExecutionProvider, ExecutionProviderDispatch},
+    session::builder::GraphOptimizationLevel,
+};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use torpor_nn::{Backend, BackendKind, Error, ModelFormat, OpenOptions, Session};
+use torpor_nn::{Backend, BackendKind, Device, Error, ModelFormat, OpenOptions, Precision, Session};
 
 /// ONNX Runtime, loaded. One per process, since the library keeps global state.
 pub struct OnnxRuntime {
@@ -65,10 +68,18 @@ impl OnnxRuntime {
         let version = library_version(path).map_err(|error| error.to_string())?;
         Ok(OnnxRuntime { environment, version, path: path.to_owned() })
     }
+}
 
-    /// The library in use.
-    pub fn path(&self) -> &Path {
-        &self.path
+/// The part of the library that runs models on `device`, and whether this build of the library has it. `None` for the processor,
+/// which needs no such part, and for devices that are not ONNX Runtime's.
+fn provider(device: Device) -> Option<(ExecutionProviderDispatch, bool)> {
+    fn with<P: ExecutionProvider>(provider: ExecutionProviderDispatch) -> (ExecutionProviderDispatch, bool) {
+        (provider.error_on_failure(), P::is_available().unwrap_or(false))
+    }
+    match device {
+        Device::Cuda => Some(with::<ep::CUDA>(ep::CUDA::default().build())),
+        Device::TensorRt => Some(with::<ep::TensorRT>(ep::TensorRT::default().build())),
+        Device::Cpu | Device::Gpu | Device::Npu => None,
     }
 }
 
@@ -103,11 +114,43 @@ impl Backend for OnnxRuntime {
         &self.version
     }
 
+    fn library(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+
+    fn devices(&self) -> Vec<String> {
+        let here = |device: &Device| *device == Device::Cpu || provider(*device).is_some_and(|(_, here)| here);
+        [Device::Cpu, Device::Cuda, Device::TensorRt]
+            .iter()
+            .filter(|device| here(device))
+            .map(Device::to_string)
+            .collect()
+    }
+
+    fn accepts(&self, options: &OpenOptions) -> Result<(), String> {
+        let OpenOptions { device, precision, .. } = *options;
+        if precision != Precision::F32 {
+            return Err(format!("it does not compute in {precision}; write `precision = \"f32\"`"));
+        }
+        match provider(device) {
+            None if device == Device::Cpu => Ok(()),
+            None => Err(format!("it has no device `{device}`; write `device = \"cpu\"`, or `backend = \"openvino\"`")),
+            Some((_, true)) => Ok(()),
+            Some((provider, false)) => Err(format!(
+                "`{}` has no {}, which `device = \"{device}\"` needs; get a build of ONNX Runtime that has it \
+                 (`pip download onnxruntime-gpu`), and name it with `--onnxruntime FILE`",
+                self.path.display(),
+                provider.name(),
+            )),
+        }
+    }
+
     fn opens(&self, format: ModelFormat) -> bool {
         matches!(format, ModelFormat::Onnx)
     }
 
     fn open(&self, path: &Path, _format: ModelFormat, options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
+        self.accepts(options).map_err(|reason| failed(path, reason))?;
         let level = if options.optimized { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
         let open = || -> Result<ort::session::Session, ort::Error> {
             ort::session::Session::builder(&self.environment)?
@@ -115,6 +158,8 @@ impl Backend for OnnxRuntime {
                 .with_intra_threads(options.threads.get())?
                 // Threads that spin between runs would burn the processor of an idle host.
                 .with_intra_op_spinning(false)?
+                // One that does not work here is an error, since the library would quietly take the processor instead.
+                .with_execution_providers(provider(options.device).map(|(provider, _)| provider).as_slice())?
                 .commit_from_file(path)
         };
         let session = open().map_err(|error| failed(path, error.to_string()))?;

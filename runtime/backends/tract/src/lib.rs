@@ -9,7 +9,11 @@ use plan::Plan;
 use std::{path::Path, sync::Arc};
 use torpor_nn::{Backend, BackendKind, Cancel, Error, ModelFormat, OpenOptions, Session};
 use torpor_tensor::{NamedTensor, Signature};
-use tract_onnx::prelude::{Framework, TValue, TVec, TractResult};
+use tract_onnx::{
+    prelude::{Framework, TValue, TVec, TractResult},
+    tract_core::internal::bail,
+    tract_hir::ops::unimpl::UnimplementedOp,
+};
 
 /// The version of the tract crates, as pinned in the workspace.
 const VERSION: &str = "0.23";
@@ -35,18 +39,20 @@ impl Backend for Tract {
         if options.threads.get() > 1 {
             tracing::debug!(threads = options.threads, "tract runs a model on one thread; `parallel` adds more");
         }
+        let failed = |reason| Error::Open { backend: BackendKind::Tract, model: path.display().to_string(), reason };
+        self.accepts(options).map_err(failed)?;
         // Declared intermediate and output shapes are hints that real models often get wrong; tract infers its own.
         let framework = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
         let open = || -> TractResult<TractSession> {
             let model = framework.model_for_path(path)?;
+            // tract would find it in the first run.
+            if let Some(node) = model.nodes().iter().find(|node| node.op_is::<UnimplementedOp>()) {
+                bail!("it has no operator for `{}`: {}", node.name, node.op.name());
+            }
             let signature = convert::signature(&model)?;
             Ok(TractSession { plan: Plan::new(model)?, signature })
         };
-        let session = open().map_err(|error| Error::Open {
-            backend: BackendKind::Tract,
-            model: path.display().to_string(),
-            reason: format!("{error:#}"),
-        })?;
+        let session = open().map_err(|error| failed(format!("{error:#}")))?;
         Ok(Arc::new(session))
     }
 }

@@ -63,7 +63,7 @@ fn config(arguments: Serve) -> Config {
             limits: Limits { connections, ..Limits::default() },
             drain: arguments.drain.into(),
         },
-        onnxruntime: arguments.onnxruntime,
+        libraries: arguments.libraries.into(),
         instances: arguments.max_instances,
     }
 }

@@ -1,70 +1,11 @@
 //! A core module that does what the first line of its input says, good or bad. It speaks WASI preview 1 and `wasi_ephemeral_nn`
-//! as no toolchain would: any number may be a pointer.
-#![cfg(target_family = "wasm")]
+//! as no toolchain would: any number may be a pointer. There is nothing of it on other machines.
 #![allow(unsafe_code, reason = "its imports and its entry point are written by hand")]
 #![allow(clippy::cast_possible_truncation, reason = "a pointer has 32 bits here")]
 
+#[cfg(target_family = "wasm")]
 mod host;
+#[cfg(target_family = "wasm")]
+mod program;
+#[cfg(target_family = "wasm")]
 mod script;
-
-use host::{read, texts, write};
-
-const STDOUT: u32 = 1;
-const STDERR: u32 = 2;
-/// The first folder that the host grants.
-const FOLDER: u32 = 3;
-
-/// The entry point of a program.
-// SAFETY: no other crate here exports this name.
-#[unsafe(no_mangle)]
-pub extern "C" fn _start() {
-    let input = read(0);
-    let end = input.iter().position(|&byte| byte == b'\n').unwrap_or(input.len());
-    let line = String::from_utf8_lossy(&input[..end]).into_owned();
-    let rest = input.get(end + 1..).unwrap_or_default();
-    let (word, argument) = line.split_once(' ').unwrap_or((&line, ""));
-    match word {
-        "echo" => say(rest),
-        "args" => {
-            say(texts(|count, size| host::args_sizes_get(count, size), |at, to| host::args_get(at, to)).join("\n"))
-        }
-        "env" => {
-            say(texts(|count, size| host::environ_sizes_get(count, size), |at, to| host::environ_get(at, to))
-                .join("\n"));
-        }
-        "file" => say(file(argument)),
-        "exit" => {
-            say("this is never an answer");
-            host::proc_exit(argument.parse().unwrap_or(1));
-        }
-        "complain" => drop(write(STDERR, argument.as_bytes())),
-        "trap" => panic!("asked to trap"),
-        "spin" => loop {
-            std::hint::spin_loop();
-        },
-        "flood" => {
-            let chunk = [b'x'; 4096];
-            // It takes no notice of what the host says to that, as a careless program would.
-            for _ in 0..argument.parse().unwrap_or(0) {
-                write(STDOUT, &chunk);
-            }
-        }
-        "script" => say(script::run(&String::from_utf8_lossy(rest))),
-        other => say(format!("Status: 404\n\nthe program has no `{other}`\n")),
-    }
-}
-
-fn say(answer: impl AsRef<[u8]>) {
-    write(STDOUT, answer.as_ref());
-}
-
-/// A file of the first granted folder, or the number of the error.
-fn file(name: &str) -> Vec<u8> {
-    const FD_READ: u64 = 1 << 1;
-    let mut fd = 0_u32;
-    let out = host::address_mut(&mut fd);
-    match host::path_open(FOLDER, 1, host::address(name), name.len() as u32, 0, FD_READ, 0, 0, out) {
-        0 => read(fd),
-        errno => format!("errno {errno}").into_bytes(),
-    }
-}

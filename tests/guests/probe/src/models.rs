@@ -34,7 +34,6 @@ pub(crate) fn act(word: &str, body: Vec<u8>) -> Option<Result<Response, http::Er
             .map_or_else(|text| text, |_| "made".to_owned())),
         "wrong-length-trap" => Ok(HostTensor::new(&[1, 4], TensorType::Fp32, &[0; 15]).dimensions().len().to_string()),
         "overflow-trap" => Ok(HostTensor::new(&[u32::MAX; 8], TensorType::Fp32, &[]).dimensions().len().to_string()),
-        "unnamed-type-trap" => Ok(format!("{:?}", Tensor::new(&[1], &[true]).map(|tensor| tensor.datatype()))),
         "million" => Ok(million(&[1], &[0; 4])),
         "million-dimensions" => Ok(million(&[1; 10_000], &[0; 4])),
         "million-elements" => Ok(million(&[1 << 18], &vec![0; 1 << 20])),

@@ -1,0 +1,247 @@
+//! OpenVINO behind [`torpor_nn::Backend`].
+//!
+//! The library is found at run time, so that one host binary serves with or without it. All goes through its C interface:
+//! `library.rs` owns what it hands out, `value.rs` shows it our memory, `session.rs` runs. No other file here is unsafe.
+//!
+//! A run is interrupted between two operators; a loop is one operator.
+
+#![allow(unsafe_code, reason = "the C interface of OpenVINO; every block says why it holds")]
+
+mod library;
+mod session;
+mod value;
+
+use library::Core;
+use std::{
+    env::consts::{DLL_PREFIX, DLL_SUFFIX},
+    ffi::{CStr, CString},
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tempfile::TempDir;
+use torpor_nn::{Backend, BackendKind, Device, Error, ModelFormat, OpenOptions, Precision, Session};
+
+/// What a device says it computes well with.
+const CAPABILITIES: &CStr = c"OPTIMIZATION_CAPABILITIES";
+
+/// OpenVINO, loaded. One per process, since the library keeps global state.
+pub struct OpenVino {
+    core: Core,
+    version: String,
+    path: PathBuf,
+}
+
+/// OpenVINO could not be loaded. The text lists every place that was tried.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{tried}; get it with `pip download --no-deps openvino` and unpack the wheel, or from your distribution, and name the folder with \
+     `--openvino DIR`"
+)]
+pub struct NotFound {
+    tried: String,
+}
+
+impl OpenVino {
+    /// Loads the first library of `candidates` that works: files, folders that have the library in them, or in `openvino/libs` as an
+    /// unpacked wheel does, and bare file names, which the system's loader seeks.
+    ///
+    /// # Errors
+    /// When none works; the text says what was wrong with each.
+    pub fn load(candidates: &[PathBuf]) -> Result<Self, NotFound> {
+        let mut tried = Vec::new();
+        for candidate in candidates {
+            match located(candidate).and_then(|path| Self::load_one(&path)) {
+                Ok(backend) => return Ok(backend),
+                Err(reason) => tried.push(format!("`{}`: {reason}", candidate.display())),
+            }
+        }
+        let tried = if tried.is_empty() { "no path to try".to_owned() } else { format!("tried {}", tried.join("; ")) };
+        Err(NotFound { tried })
+    }
+
+    fn load_one(path: &Path) -> Result<Self, String> {
+        let version = library::load(path)?;
+        Ok(OpenVino { core: Core::new()?, version, path: path.to_owned() })
+    }
+}
+
+/// The library that `candidate` means.
+fn located(candidate: &Path) -> Result<PathBuf, String> {
+    if candidate.is_dir() {
+        let name = format!("{DLL_PREFIX}openvino_c");
+        let below = candidate.join("openvino").join("libs");
+        let found = [candidate, below.as_path()].into_iter().find_map(|folder| newest(folder, &name));
+        return found
+            .ok_or_else(|| format!("the folder has no `{name}{DLL_SUFFIX}`, and neither has `openvino/libs` in it"));
+    }
+    // A bare name is for the system's loader; anything with a folder in it must be there.
+    if candidate.components().count() > 1 && !candidate.is_file() {
+        return Err("no such file or folder".to_owned());
+    }
+    Ok(candidate.to_owned())
+}
+
+/// The library `name` of `folder`, whose file may carry its version behind its name, as in `libopenvino_c.so.2641`.
+fn newest(folder: &Path, name: &str) -> Option<PathBuf> {
+    let suffix = DLL_SUFFIX.trim_start_matches('.');
+    let is_it = |path: &PathBuf| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let rest = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
+        rest.is_some_and(|rest| rest.split('.').any(|part| part == suffix))
+    };
+    fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).filter(is_it).max()
+}
+
+/// The library's word for a device; `None` for one that is not OpenVINO's.
+fn device_name(device: Device) -> Option<&'static CStr> {
+    match device {
+        Device::Cpu => Some(c"CPU"),
+        Device::Gpu => Some(c"GPU"),
+        Device::Npu => Some(c"NPU"),
+        Device::Cuda | Device::TensorRt => None,
+    }
+}
+
+/// How a model is compiled. Nothing is left to the library's own taste: on some processors it would compute in BF16.
+fn properties(options: &OpenOptions) -> Result<Vec<(&'static CStr, CString)>, String> {
+    let text = |text: String| CString::new(text).map_err(|error| error.to_string());
+    let mut properties = vec![
+        (c"INFERENCE_PRECISION_HINT", text(options.precision.to_string())?),
+        (c"NUM_STREAMS", text(options.parallel.to_string())?),
+    ];
+    if options.device == Device::Cpu {
+        let threads = options.threads.saturating_mul(options.parallel);
+        properties.push((c"INFERENCE_NUM_THREADS", text(threads.to_string())?));
+        // Functions share the processors, and pinned threads of two of them would share one of them.
+        properties.push((c"ENABLE_CPU_PINNING", text("NO".to_owned())?));
+    }
+    Ok(properties)
+}
+
+impl Backend for OpenVino {
+    fn kind(&self) -> BackendKind {
+        BackendKind::OpenVino
+    }
+
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn library(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+
+    fn devices(&self) -> Vec<String> {
+        let failed = |error: &String| tracing::warn!(error, "OpenVINO does not tell its devices");
+        self.core.devices().inspect_err(failed).unwrap_or_default()
+    }
+
+    fn accepts(&self, options: &OpenOptions) -> Result<(), String> {
+        let OpenOptions { device, precision, .. } = *options;
+        let Some(name) = device_name(device) else {
+            let help = "write `device = \"cpu\"`, or `backend = \"onnxruntime\"`";
+            return Err(format!("it has no device `{device}`; {help}"));
+        };
+        // Plugins are loaded when they are asked, which a host that only wants the usual should not pay for.
+        if device != Device::Cpu {
+            let devices = self.core.devices()?;
+            let wanted = name.to_string_lossy();
+            if !devices.iter().any(|here| here.split('.').next() == Some(&*wanted)) {
+                return Err(format!(
+                    "`device = \"{device}\"` needs the device {wanted} with its driver and its plugin beside `{}`, which has {} only",
+                    self.path.display(),
+                    devices.join(", "),
+                ));
+            }
+        }
+        let capability = match precision {
+            Precision::F32 => return Ok(()),
+            Precision::Bf16 => "BF16",
+            Precision::F16 => "FP16",
+        };
+        let capabilities = self.core.property(name, CAPABILITIES)?;
+        if !capabilities.split_whitespace().any(|known| known == capability) {
+            return Err(format!(
+                "the device `{device}` does not compute in {precision} (it has {capabilities}); write `precision = \"f32\"`"
+            ));
+        }
+        Ok(())
+    }
+
+    fn opens(&self, format: ModelFormat) -> bool {
+        matches!(format, ModelFormat::Onnx | ModelFormat::TfLite)
+    }
+
+    fn open(&self, path: &Path, format: ModelFormat, options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
+        let open = || -> Result<session::OvSession, String> {
+            let device = device_name(options.device).ok_or_else(|| format!("it has no device `{}`", options.device))?;
+            // Kept until the model is compiled, which may read on.
+            let named = Named::new(path, format)?;
+            let model = self.core.read(&text(&named.path)?)?;
+            let compiled = self.core.compile(&model, device, &properties(options)?)?;
+            session::OvSession::new(&model, compiled)
+        };
+        let failed = |reason| Error::Open { backend: BackendKind::OpenVino, model: path.display().to_string(), reason };
+        Ok(Arc::new(open().map_err(failed)?))
+    }
+}
+
+/// A model's file under a name that the library takes.
+struct Named {
+    path: PathBuf,
+    /// The folder of the other name, which goes with it.
+    _folder: Option<TempDir>,
+}
+
+impl Named {
+    /// TensorFlow Lite's files are known to the library by the end of their names alone, and the content store names files by their
+    /// digests, so such a file gets a second name.
+    fn new(path: &Path, format: ModelFormat) -> Result<Self, String> {
+        if format != ModelFormat::TfLite {
+            return Ok(Named { path: path.to_owned(), _folder: None });
+        }
+        let link = || -> io::Result<Self> {
+            let folder = TempDir::with_prefix("torpor-model-")?;
+            let name = folder.path().join("model").with_extension(format.extension());
+            std::os::unix::fs::symlink(std::path::absolute(path)?, &name)?;
+            Ok(Named { path: name, _folder: Some(folder) })
+        };
+        link().map_err(|error| format!("it cannot be given a name that ends in `.{}`: {error}", format.extension()))
+    }
+}
+
+fn text(path: &Path) -> Result<CString, String> {
+    CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| "its path holds a NUL character".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn not_found(candidates: &[PathBuf], words: &[&str]) {
+        let error = OpenVino::load(candidates).err().expect("nothing is there").to_string();
+        for word in words.iter().chain(&["pip download", "--openvino DIR"]) {
+            assert!(error.contains(word), "`{word}` in {error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_library_says_what_was_sought_where() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        not_found(&[], &["no path to try"]);
+        not_found(
+            &[folder.join("gone.so"), folder.to_owned()],
+            &["gone.so", "no such file", "the folder has no", "openvino/libs"],
+        );
+        not_found(&[folder.join("Cargo.toml")], &["Cargo.toml"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn another_library_is_refused_and_never_called() {
+        // Every process on Linux has the C library.
+        not_found(&[PathBuf::from("libc.so.6")], &["libc.so.6", "it is no library of OpenVINO", "`ov_"]);
+    }
+}

@@ -1,0 +1,105 @@
+//! The backends under test, their models, and tensors for them. The one place of these tests where the environment is read.
+#![expect(clippy::disallowed_methods, reason = "tests are told by the environment where things are")]
+#![expect(clippy::print_stderr, reason = "a skipped backend says so")]
+
+use bytes::Bytes;
+use std::{
+    env,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use torpor::Libraries;
+use torpor_nn::{Backend, BackendKind, Cancel, Error, ModelFormat, OpenOptions, Session};
+use torpor_tensor::{DType, NamedTensor, Shape, Tensor};
+
+/// The backends of this machine. One that is missing is a note, and in CI a failure.
+pub(crate) fn backends() -> Vec<Arc<dyn Backend>> {
+    let library = |variable| env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let libraries = Libraries { onnxruntime: library("TORPOR_ONNXRUNTIME"), openvino: library("TORPOR_OPENVINO") };
+    let backends = torpor::load_backends(libraries);
+    for (kind, reason) in backends.missing() {
+        assert!(env::var_os("CI").is_none(), "{kind} is missing, and CI must test with it: {reason}");
+        eprintln!("skipped on {kind}: {reason}");
+    }
+    backends.present().cloned().collect()
+}
+
+/// Runs `case` on every backend.
+pub(crate) fn each(case: impl Fn(&dyn Backend)) {
+    for backend in backends() {
+        // Shown only where the case fails.
+        eprintln!("on {}", backend.kind());
+        case(&*backend);
+    }
+}
+
+/// Runs `case` on `kind`, if this machine has it.
+pub(crate) fn on(kind: BackendKind, case: impl Fn(&dyn Backend)) {
+    backends().iter().filter(|backend| backend.kind() == kind).for_each(|backend| case(&**backend));
+}
+
+/// A model of `tests/models`.
+pub(crate) fn model(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models").join(name)
+}
+
+/// A model of the cache, such as `magika/model.onnx`.
+pub(crate) fn asset(name: &str) -> PathBuf {
+    let assets = env::var_os("TORPOR_TEST_ASSETS");
+    let assets = assets.expect("`TORPOR_TEST_ASSETS` is not set; run the tests with `cargo xtask test`");
+    PathBuf::from(assets).join(name)
+}
+
+pub(crate) fn try_open(backend: &dyn Backend, path: &Path, options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let format = extension.and_then(|extension| extension.parse().ok()).unwrap_or(ModelFormat::Onnx);
+    backend.open(path, format, options)
+}
+
+#[track_caller]
+pub(crate) fn open(backend: &dyn Backend, name: &str) -> Arc<dyn Session> {
+    try_open(backend, &model(name), &OpenOptions::default()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Runs as a request does: with somebody who might cancel.
+pub(crate) fn run(session: &dyn Session, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, Error> {
+    session.run(inputs, &Cancel::default())
+}
+
+pub(crate) fn named(name: &str, tensor: Tensor) -> NamedTensor {
+    (name.to_owned(), tensor)
+}
+
+pub(crate) fn tensor(dtype: DType, dims: &[u64], data: Vec<u8>) -> Tensor {
+    Tensor::new(dtype, Shape::from(dims), Bytes::from(data)).expect("shape and data fit")
+}
+
+pub(crate) fn f32s(dims: &[u64], values: &[f32]) -> Tensor {
+    tensor(DType::F32, dims, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+}
+
+pub(crate) fn i64s(dims: &[u64], values: &[i64]) -> Tensor {
+    tensor(DType::I64, dims, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+}
+
+/// The elements of a tensor of FP32.
+pub(crate) fn floats(tensor: &Tensor) -> Vec<f32> {
+    assert_eq!(tensor.dtype(), DType::F32);
+    tensor.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+}
+
+/// The largest difference between two outputs of the same shape.
+pub(crate) fn difference(one: &Tensor, other: &Tensor) -> f32 {
+    assert_eq!(one.shape(), other.shape());
+    floats(one).iter().zip(floats(other)).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max)
+}
+
+/// A square matrix whose powers neither vanish nor overflow: the mean of all rows, and a little more on the diagonal.
+pub(crate) fn square(size: u16) -> Tensor {
+    let n = u64::from(size);
+    let entry = |index: u64| match index % (n + 1) {
+        0 => 0.5 + 0.5 / f32::from(size),
+        _ => 0.5 / f32::from(size),
+    };
+    f32s(&[n, n], &(0..n * n).map(entry).collect::<Vec<_>>())
+}
