@@ -6,12 +6,16 @@
 //! `UPDATE_EXPECTED=1 cargo xtask test golden` writes the files anew; read what git shows then.
 
 use crate::fixture::{
-    TestHost,
+    Manifest, TestHost,
     assets::{root, updates_expected},
     cli::{self, Ran},
     forever,
 };
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 use tempfile::TempDir;
 
 /// The shortest component.
@@ -60,9 +64,9 @@ fn desk() -> TempDir {
     desk
 }
 
-/// A host with a warm function, a cold one, and one that cannot be deployed.
-fn host() -> TestHost {
-    let tract = |manifest: crate::fixture::Manifest| manifest.set("model.model.backend", "tract");
+/// A host with a warm function, a cold one, and one that cannot be deployed. `live.toml` in the desk is a newer manifest of the first.
+fn host(desk: &Path) -> TestHost {
+    let tract = |manifest: Manifest| manifest.set("model.model.backend", "tract");
     let stage = TestHost::builder()
         .function("add", |manifest| tract(manifest).set("scale.idle-timeout", forever()))
         .function("slow", tract)
@@ -71,6 +75,9 @@ fn host() -> TestHost {
     let body = "{\"inputs\":[{\"name\":\"x\",\"shape\":[1,4],\"datatype\":\"FP32\",\"data\":[1,2,3,4]},\
                 {\"name\":\"y\",\"shape\":[1,4],\"datatype\":\"FP32\",\"data\":[1,2,3,4]}]}";
     host.post("/v2/models/add/infer", body).status(200);
+    let live = fs::read_to_string(host.stage().path("manifests/add.toml")).expect("the manifest is there");
+    let live = Manifest::parse(&live).set("scale.queue", 7);
+    fs::write(desk.join("live.toml"), live.text()).expect("the manifest can be written");
     host
 }
 
@@ -130,8 +137,12 @@ fn every_command_has_a_case() {
 fn every_error_says_what_to_do() {
     let mut seen = 0;
     for (name, case) in cases() {
-        // Without any argument it shows what there is, which is what to do; and `diff` ends with 1 where it shows a difference.
-        let shows = |shown: &str| shown.starts_with('\n') || (shown.starts_with(" diff") && !shown.contains("error"));
+        // Without any argument it shows what there is, which is what to do; and what `diff` and `doctor`
+        // show is why they end with 1.
+        let shows = |shown: &str| {
+            shown.starts_with('\n')
+                || ((shown.starts_with(" diff") || shown.starts_with(" doctor")) && !shown.contains("error"))
+        };
         let failed = case.split("\n$ torpor").skip(1).filter(|shown| shown.contains("\nexit ") && !shows(shown));
         for shown in failed {
             assert!(
@@ -149,7 +160,7 @@ fn written(case: &str) -> String {
     let comment: String =
         case.lines().take_while(|line| !line.starts_with('$')).map(|line| format!("{line}\n")).collect();
     let desk = desk();
-    let host = comment.lines().any(|line| line == "# host").then(host);
+    let host = comment.lines().any(|line| line == "# host").then(|| host(desk.path()));
     let mut text = comment;
     for command in commands(case) {
         let mut run = cli::command();
@@ -201,6 +212,7 @@ fn steady(line: &str) -> String {
 /// A line of a command that talks to a host, without what is different from run to run.
 fn of_host(line: &str, host: &TestHost) -> String {
     let line = line.replace(&host.admin.to_string(), "<admin>").replace(&host.data.to_string(), "<data>");
+    let line = line.replace(&host.stage().path("manifests").display().to_string(), "<manifests>");
     if line.contains(";dur=") && !line.trim_start().starts_with('"') {
         return "! <time> ms: <phases>".to_owned();
     }
@@ -208,7 +220,7 @@ fn of_host(line: &str, host: &TestHost) -> String {
         let comma = if value.ends_with(',') { "," } else { "" };
         let name = key.trim_start().trim_start_matches('"');
         let varies = name.ends_with("_ms")
-            || ["last_call", "memory", "milliseconds", "timing", "backend_version"].contains(&name);
+            || ["deployed", "last_call", "memory", "milliseconds", "timing", "backend_version"].contains(&name);
         let known = value.trim_end_matches(',') != "null";
         return if varies && known { format!("{key}\": <{name}>{comma}") } else { line };
     }

@@ -5,7 +5,7 @@
 //! test can see, every field must have been seen; `rare` ones are those that it cannot make.
 
 use crate::fixture::{
-    Recipe, Stage, TestHost,
+    Manifest, Recipe, Stage, TestHost,
     assets::root,
     cli::{self, Ran},
     forever,
@@ -179,13 +179,20 @@ fn the_fields_of_commands_on_bundles() {
     stage.keys.sign(&described);
     let bundles = [&bundle, &described];
     check("torpor inspect", &bundles.map(|bundle| run([&"inspect", bundle]).ok().json()));
-    check("torpor verify", &bundles.map(|bundle| run([&"verify", &"--trust", &trust, bundle]).ok().json()));
+    let policy = "[[publisher]]\nname = \"dev\"\nkey = \"dev.pub.pem\"\nfunctions = [\"*\"]\nexpires = 2990-01-01\n\
+                  [[rule]]\nfunctions = [\"*\"]\npublishers = [\"dev\"]\nthreshold = 1\n";
+    stage.trust(policy);
+    let verify = |bundle| run([&"verify", &"--trust", &trust, &"--function", &"add", bundle]).ok().json();
+    check("torpor verify", &bundles.map(verify));
 }
 
 #[test]
 fn the_fields_of_commands_on_files() {
     let folder = tempfile::tempdir().expect("a folder");
     check("torpor check", &[run([&"check", &root().join("manifests")]).ok().json()]);
+    let missing = folder.path().join("missing.so");
+    let doctor = run([&"doctor", &"--onnxruntime", &missing, &"--openvino", &missing]).refused(1, &[]).json();
+    check("torpor doctor", doctor.as_array().expect("an array"));
     check("torpor completions", &[run([&"completions", &"zsh"]).ok().json()]);
     let pages = [run([&"man"]).ok().json(), run([&"man", &"--out", &folder.path().join("man")]).ok().json()];
     check("torpor man", &pages);
@@ -225,6 +232,19 @@ fn the_fields_of_commands_on_hosts() {
     let one = run([&"ps", &"--admin", &admin, &"add"]).ok().json();
     assert_eq!(list[0]["name"], one["name"]);
     check("torpor ps", list.as_array().expect("an array"));
+
+    let file = host.stage().path("manifests/add.toml");
+    let text = fs::read_to_string(&file).expect("the manifest is there");
+    let changed = host.stage().path("changed.toml");
+    fs::write(&changed, Manifest::parse(&text).set("scale.queue", 7).text()).expect("a manifest");
+    let orders = [
+        run([&"diff", &"--admin", &admin, &changed]).refused(1, &[]),
+        run([&"deploy", &"--admin", &admin, &changed]).ok(),
+        run([&"rollback", &"--admin", &admin, &"add"]).ok(),
+        run([&"undeploy", &"--admin", &admin, &"add"]).ok(),
+    ];
+    let outcomes = orders.iter().map(|ran| ran.json()[0].clone()).collect::<Vec<_>>();
+    check("torpor deploy", &outcomes);
 
     // The file and standard output, which the test's host has in one with its log, say the same.
     let file = fs::read_to_string(host.stage().path("addresses")).expect("the file is there");

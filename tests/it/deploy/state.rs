@@ -1,7 +1,7 @@
 //! How manifests and the state directory become one: at a start, while the folder is watched, and what is kept.
 
 use super::{DIFFERENCE, SUM, answer, manifest, pair, plain, quick, stage, tell, write};
-use crate::fixture::{Recipe, Stage, until};
+use crate::fixture::{Manifest, Recipe, Stage, TestHost, until};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -173,4 +173,23 @@ fn what_no_revision_needs_is_collected() {
     assert_eq!(answer(&host, "f"), DIFFERENCE);
     assert!(strays.iter().all(|stray| !stray.exists()));
     assert_eq!(["blobs/sha256", "compiled", "optimized"].map(|folder| count(host.stage(), folder)), one);
+}
+
+#[test]
+fn variables_are_the_host_s_and_records_hold_their_names_alone() {
+    let stage = TestHost::builder().variable("PLACE", "here").variable("TOKEN", "hunter2");
+    let host = stage.function("probe", plain).start();
+    let text = fs::read_to_string(host.stage().path("manifests/probe.toml")).expect("the manifest is there");
+    let newer = Manifest::parse(&text).set("trigger.http.path", "/fn/${PLACE:-nowhere}/*");
+    let newer = write(&host.stage().path("newer.toml"), &newer.set("allow.env.TOKEN", "${TOKEN:-}"));
+    // This command's own environment has neither.
+    let told = tell(&host, [&"--json", &"deploy", &newer]).ok().stdout;
+    assert!(told.contains("${PLACE:-nowhere}") && !told.contains("hunter2"), "{told}");
+    assert_eq!(host.status("probe")["trigger"]["http"], "/fn/here/*");
+    let record = fs::read_to_string(host.stage().state().join("deployments/probe.json")).expect("there is a record");
+    assert!(record.contains("${TOKEN:-}") && !record.contains("hunter2"), "{record}");
+
+    let host = host.stop().variable("PLACE", "there").start();
+    let status = host.status("probe");
+    assert_eq!((&status["trigger"]["http"], &status["revision"]), (&json!("/fn/there/*"), &json!(2)), "{status}");
 }
