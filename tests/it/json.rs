@@ -183,7 +183,7 @@ fn the_fields_of_commands_on_bundles() {
                   [[rule]]\nfunctions = [\"*\"]\npublishers = [\"dev\"]\nthreshold = 1\n";
     stage.trust(policy);
     let verify = |bundle| run([&"verify", &"--trust", &trust, &"--function", &"add", bundle]).ok().json();
-    check("torpor verify", &bundles.map(verify));
+    check("torpor verify", &bundles.map(|bundle| verify(bundle)));
 }
 
 #[test]

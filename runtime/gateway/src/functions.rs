@@ -256,7 +256,7 @@ mod tests {
 
     fn manifest(index: usize, path: &str) -> Manifest {
         let text = format!("name = \"f{index}\"\nbundle = \"b\"\n[trigger.http]\npath = \"{path}\"\n");
-        torpor_manifest::parse("f.toml", &text).unwrap()
+        torpor_manifest::parse("f.toml", &text, &|_: &str| None).unwrap()
     }
 
     #[test]
