@@ -357,6 +357,13 @@ fn module(import: Option<(&str, &str)>, export: &str) -> Vec<u8> {
     .concat()
 }
 
+/// A module whose only function ends in something that is no instruction.
+fn with_bad_code() -> Vec<u8> {
+    let mut module = module(None, "_start");
+    *module.last_mut().expect("it is not empty") = 0xff;
+    module
+}
+
 /// Deploys a module in the place of the guest, and gives the cause for which it is not served.
 #[track_caller]
 fn cause(wasm: &[u8], edit: impl FnOnce(Manifest) -> Manifest) -> String {
@@ -388,7 +395,8 @@ fn deploying_says_what_a_core_module_lacks() {
         (module(Some(("env", "emscripten_notify")), "_start"), &["`emscripten_notify` from `env`", "STANDALONE_WASM"]),
         // A known name of another type.
         (module(Some(("wasi_ephemeral_nn", "compute")), "_start"), &["cannot be linked", "compute"]),
-        (b"\0asm\x01\0\0\0\xff".to_vec(), &["cannot be compiled"]),
+        // `torpor pack` reads sections, but no code.
+        (with_bad_code(), &["cannot be compiled"]),
     ] {
         let cause = cause(&wasm, |manifest| manifest);
         for word in words {

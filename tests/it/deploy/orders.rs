@@ -60,7 +60,8 @@ fn a_mistake_is_shown_as_check_shows_it() {
     assert_eq!((check.code, check.stderr), (deploy.code, deploy.stderr));
     // Another program than ours may send it too.
     let reply = order(&host, &[&bad]).expect("an answer").status(400);
-    assert!(reply.error().contains("did you mean"), "{}", reply.error());
+    let answer_to_it = reply.json();
+    assert!(answer_to_it["error"].as_str().is_some_and(|error| error.contains("did you mean")), "{answer_to_it}");
     assert_eq!((answer(&host, "f"), &host.status("f")["revision"]), (SUM.to_owned(), &json!(1)));
     tell(&host, [&"deploy", &stage.path("no-such-file.toml")]).refused(2, &["no-such-file.toml"]);
 }
