@@ -127,7 +127,7 @@ fn padding(size: u64) -> &'static [u8] {
 }
 
 /// The one header that an entry may have. `name` is one of ours, so it fits into the 100 bytes that tar has for it.
-fn header(name: &str, size: u64) -> tar::Header {
+pub(crate) fn header(name: &str, size: u64) -> tar::Header {
     let mut header = tar::Header::new_ustar();
     for (to, from) in header.as_old_mut().name.iter_mut().zip(name.bytes()) {
         *to = from;

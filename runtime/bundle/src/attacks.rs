@@ -165,14 +165,8 @@ fn manifests(change: impl Fn(&mut Vec<Value>) + 'static) -> Change {
 
 /// A header that is as a bundle's but for its name, size and kind.
 fn tar_header(name: &str, size: u64, kind: u8) -> tar::Header {
-    let mut header = tar::Header::new_ustar();
-    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+    let mut header = archive::header(name, size);
     header.set_entry_type(tar::EntryType::new(kind));
-    header.set_mode(0o644);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(size);
     header.set_cksum();
     header
 }

@@ -4,10 +4,11 @@
 //! such a wake as a wish to let others go first: it puts the task at the end of its queue and calls another thread for help,
 //! which costs more than a small request does.
 
+use futures::task::AtomicWaker;
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
@@ -31,8 +32,8 @@ pin_project_lite::pin_project! {
 struct Flag {
     /// Whether the inner future is to be polled again.
     woken: AtomicBool,
-    /// The task to wake. `None` while it polls, when setting `woken` is enough.
-    task: Mutex<Option<Waker>>,
+    /// The task to wake. There is none while it polls, when setting `woken` is enough.
+    task: AtomicWaker,
 }
 
 impl Wake for Flag {
@@ -42,10 +43,7 @@ impl Wake for Flag {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.woken.store(true, Ordering::Release);
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task {
-            task.wake();
-        }
+        self.task.wake();
     }
 }
 
@@ -61,8 +59,7 @@ impl<F: Future> Future for Again<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let mut this = self.project();
-        let task = |waker: Option<Waker>| *this.flag.task.lock().unwrap_or_else(PoisonError::into_inner) = waker;
-        task(None);
+        this.flag.task.take();
         for _ in 0..LIMIT {
             this.flag.woken.store(false, Ordering::Release);
             if let Poll::Ready(output) = this.future.as_mut().poll(&mut Context::from_waker(this.waker)) {
@@ -71,12 +68,12 @@ impl<F: Future> Future for Again<F> {
             if this.flag.woken.load(Ordering::Acquire) {
                 continue;
             }
-            task(Some(context.waker().clone()));
+            this.flag.task.register(context.waker());
             // A wake between the look above and the line above has found no task to wake.
             if !this.flag.woken.load(Ordering::Acquire) {
                 return Poll::Pending;
             }
-            task(None);
+            this.flag.task.take();
         }
         context.waker().wake_by_ref();
         Poll::Pending
