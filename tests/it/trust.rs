@@ -1,5 +1,7 @@
 //! What is run and what is not: signatures, the trust policy, and every byte that was tampered with.
 
+mod changes;
+
 use crate::fixture::{Keys, Manifest, Recipe, Stage, TestHost, cli, damage, forever, skipped_without_onnxruntime};
 use serde_json::{Value, json};
 use std::{

@@ -1,6 +1,6 @@
 //! The trust policy: whose signatures count, for which functions, until when, and how many are needed.
 //!
-//! It is read once, when the host starts. What it makes of a bundle is the business of `judge`. An empty policy trusts nobody.
+//! What it makes of a bundle is the business of `judge`. An empty policy trusts nobody.
 
 mod pattern;
 mod read;
@@ -11,7 +11,7 @@ use crate::{Digest, Error, text};
 use ed25519_dalek::VerifyingKey;
 use std::{
     collections::BTreeSet,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 use torpor_manifest::FunctionName;
@@ -22,6 +22,8 @@ pub struct TrustPolicy {
     keys: Vec<Key>,
     rules: Vec<Rule>,
     revocations: Vec<Revocation>,
+    /// What it was read from: its own file, and those of keys.
+    files: Vec<PathBuf>,
     /// The moment as of which bundles are judged; `None` for the present.
     moment: Option<SystemTime>,
 }
@@ -96,6 +98,18 @@ impl TrustPolicy {
     /// All rules, in the order of the file.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The files that it was read from: its own, and those of the keys that it names.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// The next moment at which a key begins or ceases to count, and what runs should be judged again; `None` where no such
+    /// moment is to come.
+    pub fn next_change(&self) -> Option<SystemTime> {
+        let now = self.now();
+        self.keys.iter().flat_map(|key| [key.valid_from, key.expires]).flatten().filter(|date| *date > now).min()
     }
 
     /// The moment as of which bundles are judged.

@@ -81,6 +81,21 @@ pub fn verify_kept(
     admit(&Layout::read(store.archive(index)?)?, function, policy, store)
 }
 
+/// Asks `policy` alone whether a bundle that `store` has kept may still run as `function`, and gives the names of the
+/// publishers whose signatures make it so. Reads its small documents and not its module and models: whoever runs it has
+/// verified those.
+///
+/// # Errors
+/// As [`verify_kept`].
+pub fn judge_kept(
+    index: Digest,
+    function: &FunctionName,
+    policy: &TrustPolicy,
+    store: &Store,
+) -> Result<Vec<String>, Error> {
+    trusted(&Layout::read(store.archive(index)?)?, policy, Some(function)).map(|(_, publishers)| publishers)
+}
+
 fn admit(
     layout: &Layout,
     function: &FunctionName,

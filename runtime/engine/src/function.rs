@@ -152,6 +152,11 @@ impl Function {
         &self.inner.signature
     }
 
+    /// Whose signatures made its bundle runnable, by name.
+    pub fn publishers(&self) -> &[String] {
+        &self.inner.publishers
+    }
+
     /// The version that its bundle declares.
     pub fn version(&self) -> &str {
         &self.inner.version

@@ -6,9 +6,11 @@
 //! it; those that found the one before are answered by that, which goes when the last of them has ended.
 
 mod files;
+mod trust;
 mod watch;
 mod workshop;
 
+pub(crate) use trust::Trusted;
 pub(crate) use watch::Watch;
 pub(crate) use workshop::Workshop;
 
@@ -38,7 +40,7 @@ use torpor_gateway::{
 use torpor_manifest::{FunctionName, Manifest};
 use workshop::Candidate;
 
-/// How often the files of `serve --watch` are looked at.
+/// How often the trust policy and the files of `serve --watch` are looked at.
 const POLL: Duration = Duration::from_millis(250);
 /// The part of the time that looking may take: where there are very many files they are looked at less often.
 const LOOKING: u32 = 20;
@@ -53,6 +55,8 @@ pub(crate) struct Deployer {
     unread: BTreeSet<FunctionName>,
     /// The files of `serve --manifests`, each with the function that it gave last.
     given: BTreeMap<PathBuf, FunctionName>,
+    /// What the files of `serve --manifests` say that is not served, by function. Tried again when the trust policy changes.
+    refused: BTreeMap<FunctionName, ManifestFile>,
     /// Revisions that were replaced, each on its way to zero.
     retiring: JoinSet<()>,
     watch: Option<Watch>,
@@ -76,6 +80,7 @@ impl Deployer {
             records: BTreeMap::new(),
             unread: BTreeSet::new(),
             given: BTreeMap::new(),
+            refused: BTreeMap::new(),
             retiring: JoinSet::new(),
             watch,
         };
@@ -111,9 +116,10 @@ impl Deployer {
                     let _ = request.answer.send(answer);
                 }
                 Some(_) = self.retiring.join_next(), if !self.retiring.is_empty() => {}
-                () = sleep_until(next_look), if self.watch.is_some() => {
+                () = sleep_until(next_look), if self.watch.is_some() || self.workshop.trust().is_some() => {
                     let begin = Instant::now();
-                    let changed = self.look().await;
+                    let judged = self.look_at_trust().await;
+                    let changed = self.look().await || judged;
                     next_look = Instant::now() + POLL.max(begin.elapsed() * LOOKING);
                     if !changed {
                         continue;
@@ -200,6 +206,7 @@ impl Deployer {
         removed.map_err(|error| conflict(&error))?;
         self.records.remove(&name);
         self.unread.remove(&name);
+        self.refused.remove(&name);
         let note = self.giver(&name).map(|file| {
             format!(
                 "`{}` gives it still: the host deploys it again at its next start, or when that file changes",
@@ -290,6 +297,7 @@ impl Deployer {
         }
         for (name, _, record) in written {
             self.unread.remove(&name);
+            self.refused.remove(&name);
             self.records.insert(name, record);
         }
         Ok(candidates.into_iter().map(Candidate::deployed).collect())

@@ -2,7 +2,7 @@
 
 use crate::{
     Advice, Libraries, Variables,
-    deployer::{Deployer, Watch, Workshop},
+    deployer::{Deployer, Trusted, Watch, Workshop},
     load_backends, read_manifests,
 };
 use anyhow::{Context, Result};
@@ -14,7 +14,6 @@ use std::{
     time::Duration,
 };
 use tokio::sync::{mpsc, oneshot};
-use torpor_bundle::TrustPolicy;
 use torpor_engine::{Engine, Function};
 use torpor_gateway::{Deployments, Entry, Functions, Gateway, Request};
 use torpor_telemetry::Metrics;
@@ -47,7 +46,7 @@ pub struct Config {
 /// Whose bundles a host runs.
 #[derive(Debug, Clone)]
 pub enum Trust {
-    /// Those of the publishers in this trust policy.
+    /// Those of the publishers in this trust policy, which is read again when it changes.
     Policy(PathBuf),
     /// Anybody's, signed or not.
     Anybody,
@@ -82,7 +81,7 @@ pub async fn build(config: Config) -> Result<Host> {
     let gateway = Gateway::bind(&config.gateway).await?;
     let mut metrics = Metrics::new();
     let trust = match &config.trust {
-        Trust::Policy(path) => Some(TrustPolicy::read(path)?),
+        Trust::Policy(path) => Some(Trusted::read(path)?),
         Trust::Anybody => {
             tracing::warn!("bundles need no signature on this host: anybody who can write one runs code here");
             metrics.register_insecure();

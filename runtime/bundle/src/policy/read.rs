@@ -5,7 +5,7 @@ use crate::{Digest, Error, archive, config, key, text, text::Text};
 use serde::Deserialize;
 use std::{
     collections::BTreeSet,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 use toml::{
@@ -55,9 +55,9 @@ struct RawRevocation {
 pub(super) fn parse(file: &Path, text: &str) -> Result<TrustPolicy, Error> {
     let text = Text { file, text };
     let raw = text.parse::<Raw>()?;
-    let mut policy = TrustPolicy::default();
+    let mut policy = TrustPolicy { files: vec![file.to_owned()], ..TrustPolicy::default() };
     for raw in raw.publisher {
-        let key = publisher(&text, &raw)?;
+        let key = publisher(&text, &raw, &mut policy.files)?;
         // Else a revoked key could still count under its second name.
         if let Some(first) = policy.key(&key.keyid) {
             let message = format!("this is the key of `{}` above; give each key one `[[publisher]]`", first.publisher);
@@ -78,20 +78,22 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<TrustPolicy, Error> {
     Ok(policy)
 }
 
-fn publisher(text: &Text<'_>, raw: &RawKey) -> Result<Key, Error> {
+fn publisher(text: &Text<'_>, raw: &RawKey, files: &mut Vec<PathBuf>) -> Result<Key, Error> {
     let name = raw.name.get_ref();
     config::line(name).map_err(|why| text.mistake(raw.name.span(), why))?;
     let pem = if raw.key.get_ref().contains("-----BEGIN") {
         raw.key.get_ref().clone()
     } else {
         let path = archive::folder_of(text.file).join(raw.key.get_ref());
-        text::read(&path).map_err(|error| {
+        let pem = text::read(&path).map_err(|error| {
             let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             let message = format!(
                 "{error}: {why}; `key` is the path of a public key, relative to this file, or the PEM text itself"
             );
             text.mistake(raw.key.span(), message)
-        })?
+        })?;
+        files.push(path);
+        pem
     };
     let key = key::public(&pem).map_err(|why| {
         let message =
@@ -281,5 +283,15 @@ reason = "it is empty"
             changed.replace_range(at..=at, &with);
             let _ = policy(&changed);
         }
+    }
+    #[test]
+    fn the_next_date_is_told() {
+        let at = |moment| humantime::parse_rfc3339(moment).unwrap();
+        let read = policy(GOOD).unwrap();
+        let next = |moment| read.clone().at(at(moment)).next_change();
+        assert_eq!(next("2025-01-01T00:00:00Z"), Some(at("2026-01-01T00:00:00Z")));
+        assert_eq!(next("2026-01-01T00:00:00Z"), Some(at("2026-12-31T22:00:00Z")));
+        assert_eq!(next("2026-12-31T22:00:00Z"), None);
+        assert_eq!(read.files(), [Path::new("trust.toml")], "the key is in the text");
     }
 }

@@ -88,7 +88,7 @@ impl Deployer {
                 Ok(manifest) => {
                     now_given.push((file, manifest.manifest.name.clone()));
                     if changed {
-                        plans.push(self.plan(manifest).await);
+                        plans.push(self.plan_or_refuse(manifest).await);
                     }
                 }
                 Err(mistakes) => {
@@ -105,20 +105,35 @@ impl Deployer {
         }
         self.given = now_given.into_iter().collect();
         if start {
-            plans.extend(self.remembered(&plans).await);
+            plans.extend(self.remembered(&plans, |_| true).await);
         } else {
             self.warm_up_plans(&mut plans).await;
         }
-        self.part_routes(&mut plans, &gone).await;
+        self.carry_out(plans, &gone).await;
+        if !start {
+            self.functions.now().entries().filter_map(Entry::deployed).for_each(Function::start);
+        }
+    }
 
+    /// Tries again to deploy what could not be, since the trust policy has changed: what files give, and `failed`.
+    pub(super) async fn retry(&mut self, failed: &BTreeSet<FunctionName>) {
+        let mut plans = Vec::new();
+        for file in self.refused.clone().into_values() {
+            plans.push(self.plan_or_refuse(file).await);
+        }
+        plans.extend(self.remembered(&plans, |name| failed.contains(name)).await);
+        self.warm_up_plans(&mut plans).await;
+        self.carry_out(plans, &[]).await;
+        self.functions.now().entries().filter_map(Entry::deployed).for_each(Function::start);
+    }
+
+    async fn carry_out(&mut self, mut plans: Vec<Plan>, gone: &[FunctionName]) {
+        self.part_routes(&mut plans, gone).await;
         let mut entries = Vec::new();
         for plan in plans {
             entries.extend(self.entry(plan).await);
         }
-        self.swap(entries, &gone);
-        if !start {
-            self.functions.now().entries().filter_map(Entry::deployed).for_each(Function::start);
-        }
+        self.swap(entries, gone);
     }
 
     /// Takes the records of functions that came from files and that no file gives any more, and says which those are. What a file
@@ -141,9 +156,21 @@ impl Deployer {
                 tracing::error!(function = %name, error = format!("{error:#}"), "the record of a function that is gone stays");
             }
             self.records.remove(name);
+            self.refused.remove(name);
             tracing::info!(function = %name, "undeployed, since no manifest gives it any more");
         }
         gone
+    }
+
+    /// What a file makes of its function. Remembers the file where that is not what it says.
+    async fn plan_or_refuse(&mut self, file: ManifestFile) -> Plan {
+        let plan = self.plan(file.clone()).await;
+        if plan.refused.is_some() || matches!(plan.next, Next::Fail(..)) {
+            self.refused.insert(plan.name.clone(), file);
+        } else {
+            self.refused.remove(&plan.name);
+        }
+        plan
     }
 
     /// What a file makes of its function.
@@ -193,11 +220,12 @@ impl Deployer {
         Plan { name, next: Next::Fail(manifest, cause), refused: None }
     }
 
-    /// The functions that only the records have.
-    async fn remembered(&self, plans: &[Plan]) -> Vec<Plan> {
+    /// The functions that only the records have, as far as they are `wanted`.
+    async fn remembered(&self, plans: &[Plan], wanted: impl Fn(&FunctionName) -> bool) -> Vec<Plan> {
         let planned: BTreeSet<_> = plans.iter().map(|plan| &plan.name).collect();
+        let wanted = |name: &FunctionName| !planned.contains(name) && wanted(name);
         let mut more = Vec::new();
-        for (name, record) in self.records.iter().filter(|(name, _)| !planned.contains(name)) {
+        for (name, record) in self.records.iter().filter(|(name, _)| wanted(name)) {
             let kept = record.current().clone();
             let restore = (name.clone(), kept.clone());
             let restored = self.work(move |workshop| workshop.restore(&restore.0, &restore.1)).await;
@@ -211,7 +239,7 @@ impl Deployer {
             });
             more.push(Plan { name: name.clone(), next, refused: None });
         }
-        for name in self.unread.iter().filter(|name| !planned.contains(name)) {
+        for name in self.unread.iter().filter(|name| wanted(name)) {
             let cause = format!("its deployment record cannot be read; deploy `{name}` again");
             more.push(Plan { name: name.clone(), next: Next::Lost(cause), refused: None });
         }

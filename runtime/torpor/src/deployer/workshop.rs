@@ -1,5 +1,6 @@
 //! What deploying does that blocks: verifying, compiling, and writing to the state directory.
 
+use super::trust::Trusted;
 use crate::{
     deployments::{ManifestFile, Variables, check},
     records::{By, Kept, Record, Records},
@@ -8,6 +9,7 @@ use anyhow::{Context, Result};
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 use torpor_bundle::{Bundle, Digest, Store, TrustPolicy, Verified};
@@ -19,7 +21,7 @@ pub(crate) struct Workshop {
     engine: Engine,
     store: Store,
     /// `None` where anybody's bundles run.
-    trust: Option<TrustPolicy>,
+    trust: Option<Trusted>,
     variables: Variables,
     pub(super) records: Records,
 }
@@ -31,7 +33,7 @@ pub(super) struct Candidate {
 }
 
 impl Workshop {
-    pub(crate) fn open(engine: Engine, trust: Option<TrustPolicy>, variables: Variables, state: &Path) -> Result<Self> {
+    pub(crate) fn open(engine: Engine, trust: Option<Trusted>, variables: Variables, state: &Path) -> Result<Self> {
         Ok(Workshop { engine, store: Store::open(state)?, trust, variables, records: Records::open(state)? })
     }
 
@@ -51,10 +53,19 @@ impl Workshop {
         kept.index == bundle.index && self.parse(kept).is_ok_and(|kept| kept.manifest == file.manifest)
     }
 
+    /// Whose bundles run; `None` where anybody's do.
+    pub(super) fn trust(&self) -> Option<&Trusted> {
+        self.trust.as_ref()
+    }
+
+    fn policy(&self) -> Result<Option<Arc<TrustPolicy>>> {
+        Ok(self.trust.as_ref().map(Trusted::now).transpose()?)
+    }
+
     /// Checks whose bundle a manifest names, and puts it into the store.
     pub(super) fn verify(&self, manifest: &Manifest) -> Result<Verified<Bundle>> {
-        Ok(match &self.trust {
-            Some(policy) => torpor_bundle::verify(&manifest.bundle, &manifest.name, policy, &self.store)?,
+        Ok(match self.policy()? {
+            Some(policy) => torpor_bundle::verify(&manifest.bundle, &manifest.name, &policy, &self.store)?,
             None => torpor_bundle::accept_unsigned(&manifest.bundle, &self.store)?,
         })
     }
@@ -85,11 +96,16 @@ impl Workshop {
     /// Makes a recorded revision ready again, from what the store has kept. The trust policy is asked anew.
     pub(super) fn restore(&self, name: &FunctionName, kept: &Kept) -> Result<Function> {
         let file = self.parse(kept)?;
-        let bundle = torpor_bundle::verify_kept(kept.index, name, self.trust.as_ref(), &self.store);
+        let bundle = torpor_bundle::verify_kept(kept.index, name, self.policy()?.as_deref(), &self.store);
         let bundle = bundle.with_context(|| format!("the bundle that was `{}`", file.manifest.bundle.display()))?;
         let function = self.engine.deploy(file.manifest, &bundle)?;
         told(name, kept.number, &bundle);
         Ok(function)
+    }
+
+    /// Whose signatures let a recorded revision run by `policy`.
+    pub(super) fn judge(&self, kept: &Kept, name: &FunctionName, policy: &TrustPolicy) -> Result<Vec<String>> {
+        Ok(torpor_bundle::judge_kept(kept.index, name, policy, &self.store)?)
     }
 
     /// Writes the new records, each with the one it replaces: all, or none where one cannot be written.
