@@ -200,6 +200,7 @@ fn the_fields_of_commands_on_files() {
     let projects = [
         run([&"new", &"one", &"--path", &folder.path().join("one")]).ok().json(),
         run([&"new", &"two", &"--path", &folder.path().join("two"), &"--guest", &guest]).ok().json(),
+        run([&"new", &"three", &"--path", &folder.path().join("three"), &"--kind", &"command"]).ok().json(),
     ];
     check("torpor new", &projects);
 }

@@ -239,7 +239,7 @@ pub(crate) struct New {
     /// The folder to make, instead of one named after the function.
     #[arg(long, value_name = "DIR")]
     pub(crate) path: Option<PathBuf>,
-    /// Where the crate `torpor-guest` is: a folder, or the address of a Git repository. Without it, crates.io.
+    /// Where the crate `torpor-guest` is: a folder, or the address of a Git repository. Without it, crates.io. A command needs none.
     #[arg(long, value_name = "PATH|URL")]
     pub(crate) guest: Option<String>,
 }
@@ -252,6 +252,8 @@ pub(crate) enum Kind {
     Predict,
     /// Any HTTP request.
     Http,
+    /// A program of WASI preview 1: the body of an HTTP request on standard input, the answer on standard output.
+    Command,
 }
 
 impl Kind {
