@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Deploy an earlier revision of a function again.
     Rollback(Rollback),
+    /// Show the revisions of a function, and what each has changed.
+    History(History),
     /// Show the functions of a running host.
     Ps(Ps),
     /// Call a function of a running host.
@@ -180,6 +182,14 @@ pub(crate) struct Rollback {
     /// The revision to deploy again; without it, the one before the current.
     #[arg(long, value_name = "REVISION")]
     pub(crate) to: Option<u64>,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// The function.
+    pub(crate) function: FunctionName,
     #[command(flatten)]
     pub(crate) admin: Admin,
 }
