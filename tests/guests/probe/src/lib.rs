@@ -1,6 +1,7 @@
 //! A guest that does what a test asks, good or bad: as a function of HTTP requests by the last part of the path, and as a
 //! function of tensors by the input `command`.
 
+mod contract;
 mod environment;
 mod models;
 
