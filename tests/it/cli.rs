@@ -39,6 +39,7 @@ fn without_a_command_it_says_what_there_is() {
         "undeploy",
         "diff",
         "rollback",
+        "history",
         "ps",
         "invoke",
         "new",

@@ -11,6 +11,7 @@ use hyper_util::{
 };
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeSet,
     io::{Read, Write},
     net::TcpListener,
     thread,
@@ -40,6 +41,18 @@ fn runtime() -> tokio::runtime::Runtime {
 #[expect(clippy::disallowed_methods, reason = "the tests' own bodies are as long as the tests make them")]
 async fn whole(response: Response<Incoming>) -> Vec<u8> {
     response.into_body().collect().await.expect("a whole answer").to_bytes().to_vec()
+}
+
+#[test]
+fn a_component_sees_the_variables_that_are_granted_and_no_others() {
+    let host = TestHost::builder()
+        .function("probe", |manifest| manifest.set("allow.env.LOG", "info").set("allow.env.EMPTY", ""))
+        .another("bare", "probe", |manifest| manifest)
+        .start();
+    let said = host.get("/fn/probe/env").status(200).text();
+    let lines: BTreeSet<_> = said.lines().collect();
+    assert_eq!(lines, BTreeSet::from(["EMPTY=", "LOG=info"]));
+    assert_eq!(host.get("/fn/bare/env").status(200).text(), "");
 }
 
 #[test]

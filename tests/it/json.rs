@@ -200,6 +200,7 @@ fn the_fields_of_commands_on_files() {
     let projects = [
         run([&"new", &"one", &"--path", &folder.path().join("one")]).ok().json(),
         run([&"new", &"two", &"--path", &folder.path().join("two"), &"--guest", &guest]).ok().json(),
+        run([&"new", &"three", &"--path", &folder.path().join("three"), &"--kind", &"command"]).ok().json(),
     ];
     check("torpor new", &projects);
 }
@@ -237,12 +238,14 @@ fn the_fields_of_commands_on_hosts() {
     let text = fs::read_to_string(&file).expect("the manifest is there");
     let changed = host.stage().path("changed.toml");
     fs::write(&changed, Manifest::parse(&text).set("scale.queue", 7).text()).expect("a manifest");
-    let orders = [
+    let mut orders = vec![
         run([&"diff", &"--admin", &admin, &changed]).refused(1, &[]),
         run([&"deploy", &"--admin", &admin, &changed]).ok(),
         run([&"rollback", &"--admin", &admin, &"add"]).ok(),
-        run([&"undeploy", &"--admin", &admin, &"add"]).ok(),
     ];
+    let history = run([&"history", &"--admin", &admin, &"add"]).ok().json();
+    orders.push(run([&"undeploy", &"--admin", &admin, &"add"]).ok());
+    check("torpor history", history.as_array().expect("an array"));
     let outcomes = orders.iter().map(|ran| ran.json()[0].clone()).collect::<Vec<_>>();
     check("torpor deploy", &outcomes);
 

@@ -8,6 +8,7 @@ mod backends; // what the host runs models with, and what it says of what is mis
 mod cli; // every command with right and wrong use
 mod commands; // core modules: programs with WASI preview 1 and `wasi_ephemeral_nn`
 mod completions; // what shells and readers of manual pages are told
+mod contract; // every function that a component may import in order to infer
 mod crash; // kill -9 at any moment, and state directories in a bad way
 mod deploy; // deploying on a running host, and what a kill leaves of it
 mod drain; // SIGTERM while requests run

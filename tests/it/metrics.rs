@@ -1,6 +1,6 @@
 //! `/metrics`: that it is OpenMetrics, that it counts what happened, and that no caller can write into it.
 
-use crate::fixture::{Raw, TestHost, forever, until};
+use crate::fixture::{Raw, TestHost, cli, forever, until};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,6 +101,26 @@ fn they_count_what_happened() {
         assert_eq!(value(&after, "torpor_wake_seconds_count", &[&format!("phase=\"{phase}\"")]), 3.0, "{phase}");
     }
     assert!(value(&after, "torpor_wake_seconds_sum", &["phase=\"total\""]) > 0.0);
+}
+
+#[test]
+fn a_function_that_is_undeployed_leaves_no_series() {
+    let host = TestHost::builder().function("add", |manifest| manifest).function("probe", |manifest| manifest).start();
+    host.infer("add", &request("y")).status(200);
+    assert_eq!(value(&metrics(&host), "torpor_wakes_total", &[]), 1.0);
+    let of = |name: &str| metrics(&host).keys().filter(|sample| sample.contains(&format!("\"{name}\""))).count();
+    let manifest = host.stage().path("manifests/add.toml");
+    let tell = |command: &str, what: &std::ffi::OsStr| {
+        cli::finish(cli::command().arg(command).arg(what).arg("--admin").arg(host.admin.to_string())).ok();
+    };
+    tell("undeploy", "add".as_ref());
+    // Not before its requests have ended and it sleeps.
+    until("nothing is left of it", || (of("add") == 0).then_some(()));
+    assert!(of("probe") > 0);
+    tell("deploy", manifest.as_ref());
+    host.infer("add", &request("y")).status(200);
+    let again = metrics(&host);
+    assert_eq!(value(&again, "torpor_wakes_total", &[]), 1.0, "it counts from the beginning");
 }
 
 #[test]

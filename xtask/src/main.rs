@@ -6,6 +6,7 @@
 mod bundles;
 mod calls;
 mod checks;
+mod conformance;
 mod console;
 mod edges;
 mod fetch;

@@ -1,7 +1,9 @@
 //! Tests and measurements of the whole system: with the binary, modules and bundles that `up` would serve.
 
 use crate::{
-    bundles, console, python, run,
+    bundles,
+    conformance::Evidence,
+    console, python, run,
     setup::Assets,
     tree::{Tree, in_ci},
     up,
@@ -24,7 +26,15 @@ pub(crate) fn test(tree: &Tree, args: &[String]) -> Result<()> {
             None
         }
     };
+    // Only a run of everything, on all backends, sees all that the page says.
+    let whole = args.is_empty() && assets.onnxruntime.is_some() && assets.openvino.is_some();
+    let evidence = whole.then(|| Evidence::begin(tree)).transpose()?;
     if args.is_empty() {
+        if evidence.is_none() {
+            console::note(
+                "docs/conformance.md is not compared with what the tests see, since a native library is missing",
+            );
+        }
         guests(tree, &assets)?;
         console::step("test", "the documentation of the host's workspace");
         run::run(with(tree, &assets, run::tied_cargo()).args(["test", "--release", "--workspace", "--doc"]))?;
@@ -40,7 +50,11 @@ pub(crate) fn test(tree: &Tree, args: &[String]) -> Result<()> {
     if let Some(python) = python {
         command.env("TORPOR_TEST_PYTHON", python);
     }
-    run::run(command.args(["--release", "--workspace"]).args(args))
+    if let Some(evidence) = &evidence {
+        command.env("TORPOR_TEST_EVIDENCE", evidence.folder());
+    }
+    run::run(command.args(["--release", "--workspace"]).args(args))?;
+    evidence.map_or(Ok(()), |evidence| evidence.end(tree))
 }
 
 /// The guests' own tests, on this machine's processor and with the stable toolchain: they need no Wasm.

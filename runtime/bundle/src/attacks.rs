@@ -234,6 +234,7 @@ fn each_attack_is_refused_in_words_of_its_own() {
         assert!(said.contains(attack.refusal), "{}: {said}", attack.deed);
         let alike = all.iter().filter(|other| other.contains(attack.refusal)).count();
         assert_eq!(alike, 1, "others than `{}` are told {}", attack.deed, attack.refusal);
+        note(attack, "on a sound bundle", "refused, in words of its own");
     }
 }
 
@@ -245,7 +246,14 @@ fn trust_is_decided_before_anything_of_the_publisher_is_parsed() {
     for attack in ATTACKS.iter().filter(|attack| attack.stage != Contents) {
         let said = said(attack, garbage());
         assert!(said.contains(attack.refusal), "{}: {said}", attack.deed);
+        note(attack, "on one of garbage", "refused in the same words, so none of it was parsed");
     }
+}
+
+/// Says what was seen of an attack.
+fn note(attack: &Attack, on: &str, what: &str) {
+    let order = ATTACKS.iter().position(|other| other.deed == attack.deed).expect("it is in the table");
+    torpor_evidence::seen("attacks", order, [attack.deed, on, what]);
 }
 
 /// The table of `docs/attacks.md`.

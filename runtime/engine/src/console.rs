@@ -62,7 +62,8 @@ impl Lines {
         }
         // `?` escapes what could move a terminal's cursor or forge a line.
         let line = String::from_utf8_lossy(&self.line);
-        tracing::info!(function = %self.function, says = ?line);
+        // Whatever span the engine has entered meanwhile says nothing to an operator.
+        tracing::info!(parent: None, function = %self.function, says = ?line);
         self.line.clear();
     }
 }

@@ -135,6 +135,11 @@ impl Engine {
         recipes.iter().filter_map(Weak::upgrade).flat_map(|recipe| recipe.blobs().collect::<Vec<_>>()).collect()
     }
 
+    /// Drops the metrics of all functions of which `keep` does not say that they are still there.
+    pub fn retain_metrics(&self, keep: impl Fn(&str) -> bool) {
+        self.shared.metrics.retain(keep);
+    }
+
     /// Removes the compiled modules and optimized models of blobs that `keep` does not name, and those that another version of
     /// this host or of a library made. Returns how many files those were. Must not run beside [`Engine::deploy`].
     pub fn collect(&self, keep: &HashSet<Digest>) -> usize {

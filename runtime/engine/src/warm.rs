@@ -270,6 +270,12 @@ impl Warm {
 }
 
 impl Models {
+    /// None, of a function that is never woken.
+    #[cfg(test)]
+    pub(crate) fn none(function: FunctionName) -> Self {
+        Models { function, models: Vec::new() }
+    }
+
     /// Where a granted model stands.
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
         self.models.iter().position(|(granted, _)| granted.as_str() == name)

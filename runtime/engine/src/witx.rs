@@ -258,3 +258,29 @@ fn no_handle(_: ResourceTableError) -> Refusal {
 fn full(_: ResourceTableError) -> Refusal {
     Refusal::new(ErrorCode::TooLarge, "the instance holds too many graphs and contexts")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{guest::Capabilities, warm::Models};
+    use std::sync::Arc;
+
+    /// Each of these has to be called by the guest `command` in some test.
+    #[test]
+    fn every_function_that_is_offered_is_told() {
+        let engine = wasmtime::Engine::default();
+        let mut linker = Linker::new(&engine);
+        add_to_linker(&mut linker).unwrap();
+        let text = "name = \"f\"\nbundle = \"b\"\n[trigger.inference]\n";
+        let manifest = torpor_manifest::parse("f.toml", text, &|_: &str| None).unwrap();
+        let capabilities = Arc::new(Capabilities::new(&manifest, None).unwrap());
+        let models = Arc::new(Models::none(manifest.name));
+        let mut store = wasmtime::Store::new(&engine, Guest::new(&capabilities, &models));
+        let offered: Vec<_> =
+            linker.iter(&mut store).map(|(module, name, _)| (module.to_owned(), name.to_owned())).collect();
+        assert!(offered.len() >= 6 && offered.iter().all(|(module, _)| module == MODULE), "{offered:?}");
+        for (_, name) in &offered {
+            torpor_evidence::seen("wasi_ephemeral_nn offers", 0, [&format!("`{name}`")]);
+        }
+    }
+}

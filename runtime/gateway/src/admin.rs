@@ -5,7 +5,7 @@
 
 use crate::{
     Functions,
-    deployments::{Deploy, Deployments, Order, Outcome, RefusedKind},
+    deployments::{Deploy, Deployments, Order, Outcome, Past, Refused, RefusedKind},
     error::ApiError,
     functions::Status,
     protocol::open_inference::shown,
@@ -50,6 +50,7 @@ pub(crate) fn router(
         .route("/metrics", get(metrics_text))
         .route("/functions", get(list))
         .route("/functions/{name}", get(one).delete(undeploy))
+        .route("/functions/{name}/history", get(history))
         .route("/functions/{name}/rollback", post(rollback))
         .route("/deployments", post(deploy))
         .fallback(async move || ApiError::not_found(nothing))
@@ -125,25 +126,33 @@ async fn rollback(
     admin.order(Order::Rollback(function(&name)?, to)).await
 }
 
+async fn history(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Vec<Past>>, ApiError> {
+    let history = admin.deployments.history(function(&name)?).await.ok_or_else(stopping)?;
+    history.map(Json).map_err(refused)
+}
+
 impl Admin {
     async fn order(&self, order: Order) -> Result<Json<Vec<Outcome>>, ApiError> {
-        let stopping = || {
-            let error = ApiError::unavailable("the host is stopping, and deploys nothing any more");
-            error.with_help("start it again, and deploy then")
-        };
         if *self.draining.borrow() {
             return Err(stopping());
         }
         let outcomes = self.deployments.order(order).await.ok_or_else(stopping)?;
-        outcomes.map(Json).map_err(|refused| {
-            let error = match refused.kind {
-                RefusedKind::Malformed => ApiError::bad_request(refused.text),
-                RefusedKind::NotFound => ApiError::not_found(refused.text),
-                RefusedKind::Conflict => ApiError::conflict(refused.text),
-            };
-            error.with_help(refused.help)
-        })
+        outcomes.map(Json).map_err(refused)
     }
+}
+
+fn stopping() -> ApiError {
+    let error = ApiError::unavailable("the host is stopping, and deploys nothing any more");
+    error.with_help("start it again, and deploy then")
+}
+
+fn refused(refused: Refused) -> ApiError {
+    let error = match refused.kind {
+        RefusedKind::Malformed => ApiError::bad_request(refused.text),
+        RefusedKind::NotFound => ApiError::not_found(refused.text),
+        RefusedKind::Conflict => ApiError::conflict(refused.text),
+    };
+    error.with_help(refused.help)
 }
 
 fn function(name: &str) -> Result<FunctionName, ApiError> {

@@ -1,6 +1,7 @@
 //! How the admin interface asks the host to change what it serves. The gateway only passes on: it knows no bundle and no state
 //! directory. Whoever builds the gateway keeps the receiving end, and answers one order after another.
 
+use crate::functions::Revision;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use tokio::sync::{mpsc, oneshot};
@@ -85,6 +86,24 @@ pub struct Change {
     pub to: Option<String>,
 }
 
+/// A revision that the host remembers.
+#[derive(Debug, Serialize)]
+pub struct Past {
+    /// Which it is, and when and by what it was deployed.
+    #[serde(flatten)]
+    pub revision: Revision,
+    /// Whether it is the newest, which the host serves.
+    pub current: bool,
+    /// The manifest's file.
+    pub manifest: PathBuf,
+    /// The digest of its bundle.
+    pub digest: String,
+    /// The remembered revision before it; `None` for the oldest.
+    pub before: Option<u64>,
+    /// What differs between the two, key by key.
+    pub changes: Vec<Change>,
+}
+
 /// An order was not carried out. Everything is as it was before. The texts are for the operator.
 #[derive(Debug)]
 pub struct Refused {
@@ -107,13 +126,13 @@ pub enum RefusedKind {
     Conflict,
 }
 
-/// An order, and where its answer goes.
+/// What the admin interface asks, and where the answer goes. Who asked may have gone, which changes nothing.
 #[derive(Debug)]
-pub struct Request {
-    /// What is wanted.
-    pub order: Order,
-    /// Who asked may have gone, which changes nothing.
-    pub answer: oneshot::Sender<Result<Vec<Outcome>, Refused>>,
+pub enum Request {
+    /// To change what is served.
+    Order(Order, oneshot::Sender<Result<Vec<Outcome>, Refused>>),
+    /// The revisions of a function that are remembered, newest first.
+    History(FunctionName, oneshot::Sender<Result<Vec<Past>, Refused>>),
 }
 
 /// Where the admin interface sends orders. Cheap to clone.
@@ -132,7 +151,14 @@ impl Deployments {
     /// Sends an order and waits for its answer; `None` where nobody takes orders any more, since the host is stopping.
     pub(crate) async fn order(&self, order: Order) -> Option<Result<Vec<Outcome>, Refused>> {
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Request { order, answer }).await.ok()?;
+        self.requests.send(Request::Order(order, answer)).await.ok()?;
+        answered.await.ok()
+    }
+
+    /// Asks for the revisions of a function; `None` as with [`Deployments::order`].
+    pub(crate) async fn history(&self, name: FunctionName) -> Option<Result<Vec<Past>, Refused>> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request::History(name, answer)).await.ok()?;
         answered.await.ok()
     }
 }

@@ -12,7 +12,9 @@ mod listen;
 mod protocol;
 mod trigger;
 
-pub use deployments::{Change, Deploy, Deployments, Done, ManifestText, Order, Outcome, Refused, RefusedKind, Request};
+pub use deployments::{
+    Change, Deploy, Deployments, Done, ManifestText, Order, Outcome, Past, Refused, RefusedKind, Request,
+};
 pub use functions::{Answerer, Entry, Functions, Revision, RouteTaken, Table, check_routes};
 pub use listen::Limits;
 

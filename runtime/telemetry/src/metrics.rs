@@ -5,7 +5,12 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use std::{fmt::Write, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt::Write,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,6 +98,8 @@ pub struct Metrics {
     sleeps: Family<FunctionLabel, Counter>,
     warm: Family<FunctionLabel, Gauge>,
     connections: Gauge,
+    /// The functions that have series. Held while one is added or taken away, which only deploying does.
+    functions: Mutex<BTreeSet<String>>,
 }
 
 /// The metrics of one function, looked up once. Lives as long as the function.
@@ -137,6 +144,7 @@ impl Metrics {
             sleeps: Family::default(),
             warm: Family::default(),
             connections: Gauge::default(),
+            functions: Mutex::default(),
             registry: Registry::default(),
         };
         let seconds = || Unit::Seconds;
@@ -163,6 +171,7 @@ impl Metrics {
 
     /// The metrics of one function.
     pub fn function(&self, name: &str) -> FunctionMetrics {
+        self.functions.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
         let label = FunctionLabel { function: name.to_owned() };
         let outcome = |outcome| {
             let label = OutcomeLabel { function: name.to_owned(), outcome };
@@ -190,6 +199,34 @@ impl Metrics {
             sleeps: self.sleeps.get_or_create_owned(&label),
             warm: self.warm.get_or_create_owned(&label),
         }
+    }
+
+    /// Drops the series of all functions of which `keep` does not say that they are still there. Whoever holds the metrics of such
+    /// a function goes on counting for nobody.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
+        const OUTCOMES: [Outcome; 6] =
+            [Outcome::Answered, Outcome::Refused, Outcome::Shed, Outcome::Late, Outcome::Abandoned, Outcome::Failed];
+        const PHASES: [Phase; 4] = [Phase::Map, Phase::Link, Phase::Session, Phase::Total];
+        self.functions.lock().unwrap_or_else(PoisonError::into_inner).retain(|name| {
+            let keep = keep(name);
+            if !keep {
+                let label = FunctionLabel { function: name.clone() };
+                for gauge in [&self.queued, &self.active, &self.warm] {
+                    gauge.remove(&label);
+                }
+                for counter in [&self.wakes, &self.wake_failures, &self.sleeps] {
+                    counter.remove(&label);
+                }
+                self.request_seconds.remove(&label);
+                for outcome in OUTCOMES {
+                    self.requests.remove(&OutcomeLabel { function: name.clone(), outcome });
+                }
+                for phase in PHASES {
+                    self.wake_seconds.remove(&PhaseLabel { function: name.clone(), phase });
+                }
+            }
+            keep
+        });
     }
 
     /// Open connections of the data listener.
@@ -236,6 +273,23 @@ fn wake_buckets() -> Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_function_that_is_gone_leaves_nothing() {
+        let metrics = Metrics::new();
+        let empty = metrics.render();
+        let gone = metrics.function("gone");
+        gone.ended(Outcome::Answered, Duration::from_millis(3));
+        gone.wake_phase(Phase::Total, Duration::from_millis(3));
+        metrics.function("stays").wakes.inc();
+        metrics.retain(|name| name == "stays");
+        let text = metrics.render();
+        assert!(!text.contains("gone") && text.contains(r#"torpor_wakes_total{function="stays"} 1"#), "{text}");
+        // It counts from nothing when it comes back.
+        assert_eq!(metrics.function("gone").wakes.get(), 0);
+        metrics.retain(|_| false);
+        assert_eq!(metrics.render(), empty);
+    }
 
     #[test]
     fn what_is_counted_is_rendered() {

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Deploy an earlier revision of a function again.
     Rollback(Rollback),
+    /// Show the revisions of a function, and what each has changed.
+    History(History),
     /// Show the functions of a running host.
     Ps(Ps),
     /// Call a function of a running host.
@@ -185,6 +187,14 @@ pub(crate) struct Rollback {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct History {
+    /// The function.
+    pub(crate) function: FunctionName,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Ps {
     /// Only this function.
     #[arg(value_name = "FUNCTION")]
@@ -239,7 +249,7 @@ pub(crate) struct New {
     /// The folder to make, instead of one named after the function.
     #[arg(long, value_name = "DIR")]
     pub(crate) path: Option<PathBuf>,
-    /// Where the crate `torpor-guest` is: a folder, or the address of a Git repository. Without it, crates.io.
+    /// Where the crate `torpor-guest` is: a folder, or the address of a Git repository. Without it, crates.io. A command needs none.
     #[arg(long, value_name = "PATH|URL")]
     pub(crate) guest: Option<String>,
 }
@@ -252,6 +262,8 @@ pub(crate) enum Kind {
     Predict,
     /// Any HTTP request.
     Http,
+    /// A program of WASI preview 1: the body of an HTTP request on standard input, the answer on standard output.
+    Command,
 }
 
 impl Kind {

@@ -5,6 +5,7 @@ pub(crate) mod check;
 mod client;
 pub(crate) mod deploy;
 pub(crate) mod doctor;
+pub(crate) mod history;
 pub(crate) mod invoke;
 pub(crate) mod new;
 pub(crate) mod ps;

@@ -34,8 +34,8 @@ use tokio::{
 };
 use torpor_engine::Function;
 use torpor_gateway::{
-    Answerer, Deploy, Done, Entry, Functions, Order, Outcome, Refused, RefusedKind, Request, Revision, RouteTaken,
-    Table, check_routes,
+    Answerer, Deploy, Done, Entry, Functions, Order, Outcome, Past, Refused, RefusedKind, Request, Revision,
+    RouteTaken, Table, check_routes,
 };
 use torpor_manifest::{FunctionName, Manifest};
 use workshop::Candidate;
@@ -110,11 +110,17 @@ impl Deployer {
             tokio::select! {
                 biased;
                 _ = &mut stop => return self.retiring,
-                Some(request) = requests.recv() => {
-                    let answer = self.order(request.order).await;
-                    // Whoever has gone meanwhile sees in `ps` what became of it.
-                    let _ = request.answer.send(answer);
-                }
+                Some(request) = requests.recv() => match request {
+                    Request::Order(order, answer) => {
+                        let outcomes = self.order(order).await;
+                        // Whoever has gone meanwhile sees in `ps` what became of it.
+                        let _ = answer.send(outcomes);
+                    }
+                    Request::History(name, answer) => {
+                        let _ = answer.send(self.history(&name));
+                        continue;
+                    }
+                },
                 Some(_) = self.retiring.join_next(), if !self.retiring.is_empty() => {}
                 () = sleep_until(next_look), if self.watch.is_some() || self.workshop.trust().is_some() => {
                     let begin = Instant::now();
@@ -136,6 +142,28 @@ impl Deployer {
             Order::Undeploy(name) => self.undeploy(name).await,
             Order::Rollback(name, to) => self.rollback(name, to).await,
         }
+    }
+
+    fn history(&self, name: &FunctionName) -> Result<Vec<Past>, Refused> {
+        let Some(record) = self.records.get(name) else {
+            return Err(match self.functions.now().get(name) {
+                Some(_) => Refused {
+                    kind: RefusedKind::NotFound,
+                    text: format!("`{name}` has no revision, since it could not be deployed yet"),
+                    help: format!("`torpor ps {name}` says why"),
+                },
+                None => not_found(name),
+            });
+        };
+        let past = |(before, kept): (Option<&Kept>, &Kept)| Past {
+            revision: revision(kept),
+            current: kept.number == record.current().number,
+            manifest: kept.file.clone(),
+            digest: kept.digest.to_string(),
+            before: before.map(|before| before.number),
+            changes: before.map(|before| changes(Some(before), kept)).unwrap_or_default(),
+        };
+        Ok(record.history().rev().map(past).collect())
     }
 
     async fn deploy(&mut self, order: Deploy) -> Result<Vec<Outcome>, Refused> {
@@ -363,9 +391,15 @@ impl Deployer {
         }
     }
 
-    /// Removes what no revision and no function needs from the state directory.
+    /// Removes what no revision and no function needs: metrics, and files in the state directory.
     async fn collect(&mut self) {
         while self.retiring.try_join_next().is_some() {}
+        // What retires may count still.
+        if self.retiring.is_empty() {
+            let now = self.functions.now();
+            let served: HashSet<&str> = now.entries().map(|entry| entry.name().as_str()).collect();
+            self.workshop.retain_metrics(|name| served.contains(name));
+        }
         if !self.unread.is_empty() {
             tracing::warn!("nothing is removed from the state directory while a deployment record cannot be read");
             return;

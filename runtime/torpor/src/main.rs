@@ -40,6 +40,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Undeploy(arguments) => command::deploy::undeploy(&arguments, output),
         Command::Diff(arguments) => command::deploy::diff(arguments, output),
         Command::Rollback(arguments) => command::deploy::rollback(&arguments, output),
+        Command::History(arguments) => command::history::run(&arguments, output),
         Command::Ps(arguments) => command::ps::run(&arguments, output),
         Command::Invoke(arguments) => command::invoke::run(&arguments, output),
         Command::New(arguments) => command::new::run(&arguments, output),

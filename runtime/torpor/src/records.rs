@@ -115,6 +115,12 @@ impl Record {
         self.revisions.iter().rev().find(|revision| revision.by == By::Manifests)
     }
 
+    /// All that are remembered, each with the one before it, oldest first.
+    pub(crate) fn history(&self) -> impl DoubleEndedIterator<Item = (Option<&Kept>, &Kept)> {
+        let before = |index: usize| index.checked_sub(1).and_then(|index| self.revisions.get(index));
+        self.revisions.iter().enumerate().map(move |(index, revision)| (before(index), revision))
+    }
+
     /// The numbers of all, oldest first.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = u64> {
         self.revisions.iter().map(|revision| revision.number)

@@ -56,9 +56,12 @@ fn callers_in_flight_outlive_their_function() {
     let mut old = half_way(&host, 1000);
     tell(&host, [&"undeploy", &"probe"]).ok();
     host.get("/fn/probe/echo").status(404);
+    let counted = || host.admin("/metrics").status(200).text().contains("function=\"probe\"");
+    assert!(counted(), "it still answers somebody");
     let rest = old.rest();
     assert!(rest.contains("chunk 1\n") && rest.ends_with("0\r\n\r\n"), "{rest}");
-    until("it has given everything back", || asleep(&host).then_some(()));
+    // Its metrics go once it has given everything back.
+    until("it has given everything back", || (!counted()).then_some(()));
 }
 
 #[test]

@@ -52,6 +52,33 @@ fn files_deploy_when_they_change_and_what_came_over_the_admin_interface_stays() 
 }
 
 #[test]
+fn a_history_says_when_what_changed_and_survives_the_host() {
+    let stage = stage();
+    stage.manifest(&Recipe::of("add").manifest(&stage.bundle("add")).set("name", "f"));
+    let sub = manifest(&stage, "f", "sub", |manifest| manifest.set("scale.queue", 7));
+    let host = stage.start();
+    tell(&host, [&"deploy", &sub]).ok();
+    tell(&host, [&"rollback", &"f"]).ok();
+    let history = tell(&host, [&"history", &"f", &"--json"]).ok().json();
+    let of = |key: &str| history.as_array().expect("a list").iter().map(|past| past[key].clone()).collect::<Vec<_>>();
+    assert_eq!(of("revision"), [3, 2, 1]);
+    assert_eq!(of("deployed_by"), ["rollback", "deploy", "manifests"]);
+    assert_eq!(of("current"), [true, false, false]);
+    assert_eq!(of("before"), [json!(2), json!(1), Value::Null]);
+    let digests = of("digest");
+    assert!(digests[0] == digests[2] && digests[0] != digests[1], "{history}");
+    assert_eq!(digests[0], host.status("f")["digest"]);
+    let queue = json!({ "key": "scale.queue", "from": null, "to": "7" });
+    assert!(history[1]["changes"].as_array().expect("a list").contains(&queue), "{history}");
+    assert_eq!(history[2]["changes"], json!([]));
+
+    let host = host.kill().start();
+    assert_eq!(tell(&host, [&"history", &"f", &"--json"]).ok().json(), history);
+    tell(&host, [&"undeploy", &"f"]).ok();
+    tell(&host, [&"history", &"f"]).refused(1, &["no function `f`", "torpor ps"]);
+}
+
+#[test]
 fn a_host_that_cannot_deploy_a_file_serves_the_revision_before() {
     let stage = stage();
     stage.manifest(&Recipe::of("add").manifest(&stage.bundle("add")).set("name", "f"));

@@ -34,6 +34,7 @@ pub(crate) struct InferRequest {
 pub(crate) struct Malformed(String);
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with `inputs`")]
 struct RawRequest<'a> {
     #[serde(borrow)]
     id: Option<Cow<'a, str>>,
@@ -44,6 +45,7 @@ struct RawRequest<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an input, which is an object with `name`, `shape`, `datatype` and `data`")]
 struct RawInput<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
@@ -56,6 +58,7 @@ struct RawInput<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an output, which is an object with `name`")]
 struct RawOutput<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
@@ -141,6 +144,19 @@ mod tests {
     #[track_caller]
     fn refused(body: &str, expected: &str) {
         assert_eq!(parse(body).unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn what_is_no_object_is_told_without_a_type_of_ours() {
+        let at = "the body is not an inference request in JSON";
+        let request = "expected an object with `inputs` at line 1 column";
+        refused("[]", &format!("{at}: invalid length 0, {request} 2"));
+        refused("5", &format!("{at}: invalid type: integer `5`, {request} 1"));
+        let input = "an input, which is an object with `name`, `shape`, `datatype` and `data`";
+        refused(r#"{"inputs":[5]}"#, &format!("{at}: invalid type: integer `5`, expected {input} at line 1 column 12"));
+        let output = "an output, which is an object with `name`";
+        let body = r#"{"inputs":[],"outputs":["y"]}"#;
+        refused(body, &format!("{at}: invalid type: string \"y\", expected {output} at line 1 column 27"));
     }
 
     #[track_caller]

@@ -7,7 +7,7 @@ use crate::{
     output::Output,
 };
 use anyhow::Context;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{net::SocketAddr, path::PathBuf};
 use torpor::{
@@ -28,8 +28,8 @@ struct Outcome {
 }
 
 #[derive(Debug, Deserialize)]
-struct Change {
-    key: String,
+pub(super) struct Change {
+    pub(super) key: String,
     from: Option<String>,
     to: Option<String>,
 }
@@ -77,7 +77,7 @@ fn after(done: &[Outcome], failure: Failure) -> Failure {
 pub(crate) fn rollback(arguments: &Rollback, output: &Output) -> Result<(), Failure> {
     let admin = arguments.admin.admin;
     let request = client::agent().post(format!("http://{admin}/functions/{}/rollback", arguments.function));
-    let (value, outcomes) = answered(post(request, &json!({ "to": arguments.to }), admin)?, admin)?;
+    let (value, outcomes): (_, Vec<Outcome>) = answered(post(request, &json!({ "to": arguments.to }), admin)?, admin)?;
     output.result(&value, |_| outcomes.iter().map(|outcome| told(outcome, false)).collect());
     Ok(())
 }
@@ -110,7 +110,11 @@ fn stranger(admin: SocketAddr, status: u16) -> Failure {
     Failure::NotSo(Advice::new(what, "say where the host's admin interface is with `--admin`").into())
 }
 
-fn answered(mut answer: Response<Body>, admin: SocketAddr) -> Result<(Value, Vec<Outcome>), Failure> {
+/// What the host answers to an order or a question, as it is and as the command line knows it; or why it refuses.
+pub(super) fn answered<T: DeserializeOwned>(
+    mut answer: Response<Body>,
+    admin: SocketAddr,
+) -> Result<(Value, T), Failure> {
     let status = answer.status();
     let text = answer
         .body_mut()
@@ -123,8 +127,8 @@ fn answered(mut answer: Response<Body>, admin: SocketAddr) -> Result<(Value, Vec
         let help = value["help"].as_str().unwrap_or("`torpor ps` shows what the host serves");
         return Err(Failure::NotSo(Advice::new(why, help).into()));
     }
-    let outcomes = serde_json::from_value(value.clone()).with_context(client::other_version)?;
-    Ok((value, outcomes))
+    let known = serde_json::from_value(value.clone()).with_context(client::other_version)?;
+    Ok((value, known))
 }
 
 /// One function's line, and one for each difference.

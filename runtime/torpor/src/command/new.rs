@@ -25,9 +25,17 @@ pub(crate) fn run(arguments: &New, output: &Output) -> Result<(), Failure> {
         let what = format!("a project cannot be called `{GUEST}`, which it depends on");
         return Err(Failure::WrongUse(Advice::new(what, "choose another name").into()));
     }
-    let (guest, note) = dependency(arguments.guest.as_deref())?;
+    let (guest, note) = if template::uses_guest(arguments.kind) {
+        let (guest, note) = dependency(arguments.guest.as_deref())?;
+        (Some(guest), note)
+    } else if arguments.guest.is_some() {
+        let what = format!("a project of kind `{}` does not depend on `{GUEST}`", arguments.kind.name());
+        return Err(Failure::WrongUse(Advice::new(what, "leave out `--guest`").into()));
+    } else {
+        (None, None)
+    };
     let folder = arguments.path.clone().unwrap_or_else(|| PathBuf::from(name.as_str()));
-    let project = template::project(arguments.kind, name, &guest);
+    let project = template::project(arguments.kind, name, guest.as_deref());
     write(&folder, &project)?;
 
     let shown = folder.display().to_string();

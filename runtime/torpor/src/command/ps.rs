@@ -72,7 +72,7 @@ fn row(function: &Function) -> [String; 12] {
 }
 
 /// How long ago a moment was, in whole seconds.
-fn ago(unix_seconds: f64) -> String {
+pub(super) fn ago(unix_seconds: f64) -> String {
     let then = Duration::try_from_secs_f64(unix_seconds).unwrap_or_default();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let since = Duration::from_secs(now.saturating_sub(then).as_secs());

@@ -125,6 +125,11 @@ impl Workshop {
         Ok(())
     }
 
+    /// Drops the metrics of all functions of which `keep` does not say that they are still there.
+    pub(super) fn retain_metrics(&self, keep: impl Fn(&str) -> bool) {
+        self.engine.retain_metrics(keep);
+    }
+
     /// Removes from the store, and from what was derived, all that neither `keep` nor a function needs.
     pub(super) fn collect(&self, mut keep: HashSet<Digest>) -> Result<()> {
         keep.extend(self.engine.blobs_in_use());

@@ -26,16 +26,30 @@ pub(crate) fn backends() -> Vec<Arc<dyn Backend>> {
 
 /// Runs `case` on every backend.
 pub(crate) fn each(case: impl Fn(&dyn Backend)) {
-    for backend in backends() {
-        // Shown only where the case fails.
-        eprintln!("on {}", backend.kind());
-        case(&*backend);
-    }
+    each_that(|_| true, case);
 }
 
 /// Runs `case` on `kind`, if this machine has it.
 pub(crate) fn on(kind: BackendKind, case: impl Fn(&dyn Backend)) {
-    backends().iter().filter(|backend| backend.kind() == kind).for_each(|backend| case(&**backend));
+    each_that(|backend| backend.kind() == kind, case);
+}
+
+/// Runs `case` on those backends that it is about, and says where it held.
+pub(crate) fn each_that(concerns: impl Fn(&dyn Backend) -> bool, case: impl Fn(&dyn Backend)) {
+    for backend in backends().iter().map(|backend| &**backend).filter(|backend| concerns(*backend)) {
+        // Shown only where the case fails.
+        eprintln!("on {}", backend.kind());
+        case(backend);
+        torpor_evidence::seen("cases", 0, [&torpor_evidence::test(), backend.kind().name(), "holds"]);
+    }
+}
+
+/// What a backend says of what it lacks, without the words of its library and the place of the model.
+pub(crate) fn refusal(error: &Error) -> &str {
+    match error {
+        Error::Open { reason, .. } | Error::Run { reason, .. } | Error::Rejected { reason, .. } => reason,
+        other => panic!("it is another error: {other:?}"),
+    }
 }
 
 /// A model of `tests/models`.

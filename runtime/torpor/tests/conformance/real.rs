@@ -1,23 +1,25 @@
 //! Real models give the same answers on every backend.
 
-use crate::fixture::{asset, backends, difference, i64s, named, run, tensor, try_open};
+use crate::fixture::{asset, difference, each, i64s, named, run, tensor, try_open};
+use std::cell::RefCell;
 use torpor_nn::OpenOptions;
-use torpor_tensor::{DType, NamedTensor, Tensor};
+use torpor_tensor::{DType, NamedTensor};
 
 /// Runs the model on every backend, and compares each with the first.
 fn agree(name: &str, inputs: &[NamedTensor], tolerance: f32) {
-    let mut reference: Option<Vec<(String, Tensor)>> = None;
-    for backend in backends() {
-        let session = try_open(&*backend, &asset(name), &OpenOptions::default()).unwrap();
+    let reference: RefCell<Option<Vec<NamedTensor>>> = RefCell::default();
+    each(|backend| {
+        let session = try_open(backend, &asset(name), &OpenOptions::default()).unwrap();
         session.signature().check_inputs(inputs).expect("the inputs are the model's");
         let outputs = run(&*session, inputs).unwrap_or_else(|error| panic!("{}: {error}", backend.kind()));
+        let mut reference = reference.borrow_mut();
         let reference = reference.get_or_insert_with(|| outputs.clone());
         for ((name, output), (expected_name, expected)) in outputs.iter().zip(&*reference) {
             assert_eq!(name, expected_name);
             let difference = difference(output, expected);
             assert!(difference <= tolerance, "{} differs by {difference} in `{name}`", backend.kind());
         }
-    }
+    });
 }
 
 #[test]

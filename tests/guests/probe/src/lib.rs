@@ -1,6 +1,8 @@
 //! A guest that does what a test asks, good or bad: as a function of HTTP requests by the last part of the path, and as a
 //! function of tensors by the input `command`.
 
+mod contract;
+mod environment;
 mod models;
 
 use std::{
@@ -25,6 +27,7 @@ impl http::Handler for Probe {
             "break" => stream(&request, || Err(io::Error::other("the probe was asked to break off"))),
             "trap-late" => stream(&request, || trap()),
             "fetch" => fetch(&text(&request, "url")?),
+            "env" => Ok(Response::text(environment::lines())),
             "load" => load(&text(&request, "model")?),
             "fail" => Err(http::Error::internal("the probe was asked to fail")),
             other => {

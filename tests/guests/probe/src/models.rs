@@ -2,6 +2,7 @@
 //! error value traps.
 #![allow(unsafe_code, reason = "a handle that was dropped can be used in no other way")]
 
+use crate::contract;
 use torpor_guest::{
     Error, Model, Outputs, Result, Tensor,
     bindings::predict::{
@@ -14,6 +15,7 @@ use torpor_guest::{
 /// Does what `word` says; `None` where it says nothing that is known here.
 pub(crate) fn act(word: &str, body: Vec<u8>) -> Option<Result<Response, http::Error>> {
     let said = match word {
+        "contract" => Ok(contract::calls(body)),
         "models" => Ok(Model::names().iter().map(|name| format!("{name}: {}\n", describe(name))).collect()),
         "add" => add(Model::load("add"), rows(&[1, 4], &[1.0; 4])),
         "wrong-dtype" => add(Model::load("add"), Tensor::new(&[1, 4], &[1_i32; 4])),
