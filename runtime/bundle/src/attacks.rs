@@ -5,7 +5,10 @@ use crate::{
     Digest, archive,
     digest::Piece,
     dsse::Statement,
-    forged::{ACME, AUDIT, Change, MODEL, Parts, STRANGER, config, key, manifest, publisher},
+    forged::{
+        ACME, AUDIT, Change, MODEL, Parts, STRANGER, WEIGHTS, config, key, manifest, openvino, openvino_manifest,
+        publisher,
+    },
 };
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -106,8 +109,13 @@ const ATTACKS: &[Attack] = &[
     attack(Contents, "adds a blob that nothing names", "a blob that does not belong to it", |p| p.stray = Some(b"a passenger".to_vec())),
     attack(Contents, "gets a manifest of more than 1 MiB signed", "the document `sha256:", |p| p.manifest = Box::new(|_| vec![b' '; usize::try_from(archive::MAX_DOCUMENT).unwrap() + 1])),
     attack(Contents, "gets a manifest signed that is none", "its manifest cannot be read", |p| p.manifest = Box::new(|_| b"{}".to_vec())),
-    attack(Contents, "gets an extra layer signed", "its manifest has other layers than its config has models", |p| p.manifest = Box::new(|content| fields(|all| { let layer = all["layers"][1].clone(); all["layers"].as_array_mut().unwrap().push(layer) })(manifest(content, MODEL)))),
-    attack(Contents, "gets a model signed that would be unpacked elsewhere", "its manifest and config do not fit each other", |p| p.manifest = Box::new(|content| changed(manifest(content, MODEL), "\"standard.onnx\"", "\"../../x.onnx\""))),
+    attack(Contents, "gets an extra layer signed", "its manifest has more layers than its config names", |p| p.manifest = Box::new(|content| fields(|all| { let layer = all["layers"][1].clone(); all["layers"].as_array_mut().unwrap().push(layer) })(manifest(content, MODEL)))),
+    attack(Contents, "gets a model signed that would be unpacked elsewhere", "its manifest does not describe the model `standard`", |p| p.manifest = Box::new(|content| changed(manifest(content, MODEL), "\"standard.onnx\"", "\"../../x.onnx\""))),
+    attack(Contents, "gets a manifest signed that gives the function another title", "its manifest and config do not fit each other", |p| p.manifest = Box::new(|content| fields(|all| all["annotations"]["org.opencontainers.image.title"] = json!("other"))(manifest(content, MODEL)))),
+    attack(Contents, "gets an OpenVINO IR signed without its weights", "that its config names, as the weights of the model `standard`", |p| { openvino(p); p.manifest = layers(|all| drop(all.pop())); p.stray = None }),
+    attack(Contents, "gets an OpenVINO IR signed with the weights of another model", "its manifest does not describe the weights of the model `standard`", |p| { openvino(p); p.manifest = layers(|all| all[2]["annotations"]["vnd.torpor.model.name"] = json!("other")) }),
+    attack(Contents, "swaps the weights of an OpenVINO IR in their place", "the content of blob `sha256:f3c7", |p| { openvino(p); p.file = replacing("numbers", "NUMBERS") }),
+    attack(Contents, "removes the weights of an OpenVINO IR", "whole bundle: blob `sha256:f3c7", |p| { openvino(p); p.absent = Some(Digest::of(WEIGHTS)) }),
     attack(Contents, "gets a manifest without a module signed", "its manifest names no module", |p| p.manifest = Box::new(|content| fields(|all| all["layers"] = json!([]))(manifest(content, MODEL)))),
     attack(Contents, "gets a config signed that no `bundle.toml` gives", "its config is wrong: a version has", |p| p.config = changed(std::mem::take(&mut p.config), "\"version\":\"1\"", "\"version\":\"\\u001b\"")),
     attack(Contents, "gets a config signed that is none", "its config cannot be read", |p| p.config = b"{".to_vec()),
@@ -115,6 +123,12 @@ const ATTACKS: &[Attack] = &[
 
 /// A second key of `audit`.
 const SECOND: u8 = 10;
+
+/// Changes the list of layers in the manifest of an OpenVINO IR.
+fn layers(change: impl Fn(&mut Vec<Value>) + 'static) -> Box<dyn Fn(Piece) -> Vec<u8>> {
+    let change = fields(move |manifest| change(manifest["layers"].as_array_mut().unwrap()));
+    Box::new(move |content| change(openvino_manifest(content)))
+}
 
 /// Has the policy ask for both publishers.
 fn both_needed(parts: &mut Parts) {

@@ -2,6 +2,7 @@
 //!
 //! [`Config`] is checked; [`Wire`] is the JSON document in the bundle. `recipe` makes the same checks of what an author wrote.
 
+use crate::part::OPENVINO_IR;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use torpor_manifest::{FunctionName, ModelName};
@@ -26,7 +27,7 @@ pub struct Config {
     pub license: Option<String>,
     /// What it takes and gives; `None` for a function that only answers HTTP.
     pub signature: Option<Signature>,
-    /// The format of each model, such as `onnx`; a lower-case word.
+    /// The format of each model, such as `onnx`; a lower-case word, or `openvino-ir`.
     pub models: BTreeMap<ModelName, String>,
 }
 
@@ -156,9 +157,12 @@ pub(crate) fn version(text: &str) -> Result<(), String> {
 /// Checks the name of a model format.
 pub(crate) fn format(text: &str) -> Result<(), String> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    if text == OPENVINO_IR {
+        return Ok(());
+    }
     // `wasm` would give a model the file name of the module.
     if text.is_empty() || text.len() > 32 || !text.chars().all(good) || text == "wasm" {
-        return Err("a model format is a lower-case word, such as `onnx`".to_owned());
+        return Err("a model format is a lower-case word, such as `onnx`, or `openvino-ir`".to_owned());
     }
     Ok(())
 }

@@ -24,6 +24,8 @@ use torpor_manifest::FunctionName;
 
 pub(crate) const MODULE: &[u8] = b"\0asm\x0d\0\x01\0";
 pub(crate) const MODEL: &[u8] = b"weights";
+/// What an OpenVINO IR has in a second file.
+pub(crate) const WEIGHTS: &[u8] = b"numbers";
 
 /// A change to some bytes.
 pub(crate) type Change = Box<dyn Fn(Vec<u8>) -> Vec<u8>>;
@@ -133,8 +135,24 @@ impl Parts {
 
 /// The manifest of `echo` with this model.
 pub(crate) fn manifest(content: Piece, model: &[u8]) -> Vec<u8> {
-    let models = BTreeMap::from([("standard".parse().unwrap(), Piece::of(model))]);
-    oci::encode(&Manifest::function(&config("1"), content, Piece::of(MODULE), &models))
+    oci::encode(&Manifest::function(&config("1"), content, Piece::of(MODULE), &[Piece::of(model)]))
+}
+
+/// Makes the model one of two files, both of which belong to the bundle.
+pub(crate) fn openvino(parts: &mut Parts) {
+    parts.config = oci::encode(&Wire::new(&openvino_config()));
+    parts.manifest = Box::new(openvino_manifest);
+    parts.stray = Some(WEIGHTS.to_vec());
+}
+
+fn openvino_config() -> Config {
+    Config { models: BTreeMap::from([("standard".parse().unwrap(), "openvino-ir".to_owned())]), ..config("1") }
+}
+
+/// The manifest of `echo` with a model of two files.
+pub(crate) fn openvino_manifest(content: Piece) -> Vec<u8> {
+    let parts = [Piece::of(MODEL), Piece::of(WEIGHTS)];
+    oci::encode(&Manifest::function(&openvino_config(), content, Piece::of(MODULE), &parts))
 }
 
 /// A forgery as a file, and the policy that is to judge it.
@@ -169,6 +187,14 @@ impl Forged {
 #[test]
 fn the_unchanged_parts_are_accepted() {
     assert_eq!(Parts::good().write().verify().unwrap().publishers, ["acme", "audit"]);
+}
+
+#[test]
+fn the_unchanged_parts_of_a_model_of_two_files_are_accepted() {
+    let mut parts = Parts::good();
+    openvino(&mut parts);
+    let model = parts.write().verify().unwrap().models["standard"].clone();
+    assert_eq!(model.weights.map(|weights| weights.digest), Some(Digest::of(WEIGHTS)));
 }
 
 #[test]

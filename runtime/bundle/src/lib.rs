@@ -23,6 +23,7 @@ mod key;
 mod layout;
 mod oci;
 mod pack;
+mod part;
 mod policy;
 mod progress;
 mod recipe;

@@ -8,7 +8,9 @@ use crate::{
     digest::{self, Piece},
     error::io_at,
     oci::{self, Index, Manifest},
-    recipe, text,
+    part::Part,
+    recipe::{self, Recipe},
+    text,
 };
 use std::{
     collections::BTreeMap,
@@ -29,7 +31,7 @@ const RECIPE: &str = "bundle.toml";
 pub struct Overrides {
     /// The module.
     pub module: Option<PathBuf>,
-    /// Models by name; each must be in the `bundle.toml`.
+    /// Models by name; each must be in the `bundle.toml`. Where the format has a second file, it is beside the one given here.
     pub models: BTreeMap<ModelName, PathBuf>,
 }
 
@@ -74,22 +76,19 @@ pub fn pack_with(dir: &Path, overrides: &Overrides, out: &Path, progress: &dyn P
         return Err(unfit(&file, why, format!("add `[model.{name}]`, or correct the name")));
     }
     let module = overrides.module.clone().unwrap_or_else(|| dir.join(&recipe.module));
-    let path = |(name, path): (&ModelName, &PathBuf)| {
-        (name.clone(), overrides.models.get(name).cloned().unwrap_or_else(|| dir.join(path)))
-    };
-    let models: Vec<(ModelName, PathBuf)> = recipe.models.iter().map(path).collect();
+    let parts: Vec<PathBuf> = recipe.config.parts().iter().map(|part| source(part, &recipe, overrides, dir)).collect();
     // Each file is read twice, here and when it is written, since its digest comes before it in the tar. What cannot be read is
     // told below.
-    let files = models.iter().map(|(_, file)| file).chain([&module]);
+    let files = parts.iter().chain([&module]);
     let bytes: u64 = files.filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum();
     progress.expect(bytes.saturating_mul(2));
 
     let mut blobs = BTreeMap::new();
     let module = add_module(&mut blobs, module, progress)?;
-    let add = |(name, path)| Ok((name, add(&mut blobs, path, progress)?));
-    let models = models.into_iter().map(add).collect::<Result<BTreeMap<_, _>, Error>>()?;
+    let add = |path| add(&mut blobs, path, progress);
+    let parts = parts.into_iter().map(add).collect::<Result<Vec<_>, Error>>()?;
     let config = oci::encode(&Wire::new(&recipe.config));
-    let manifest = oci::encode(&Manifest::function(&recipe.config, Piece::of(&config), module, &models));
+    let manifest = oci::encode(&Manifest::function(&recipe.config, Piece::of(&config), module, &parts));
     let manifest_piece = Piece::of(&manifest);
     let index = oci::encode(&Index::new(manifest_piece, &recipe.config.version, Vec::new()));
     if [&config, &manifest].iter().any(|document| document.len() as u64 > archive::MAX_DOCUMENT) {
@@ -100,6 +99,22 @@ pub fn pack_with(dir: &Path, overrides: &Overrides, out: &Path, progress: &dyn P
     }
     archive::write(out, &blobs, &index, progress)?;
     Ok(Packed { digest: manifest_piece.digest, name: recipe.config.name, version: recipe.config.version })
+}
+
+/// The file of a part: one given instead, else the one in the `bundle.toml` of the folder `dir`.
+fn source(part: &Part, recipe: &Recipe, overrides: &Overrides, dir: &Path) -> PathBuf {
+    match part {
+        Part::Model(name) => match overrides.models.get(name) {
+            Some(file) => file.clone(),
+            None => dir.join(&recipe.models[name].model),
+        },
+        Part::Weights(name) => match (overrides.models.get(name), &recipe.models[name].weights) {
+            // Weights of one model fit no other, so those in the recipe do not count any more.
+            (Some(file), _) => recipe::weights_beside(file),
+            (None, Some(weights)) => dir.join(weights),
+            (None, None) => recipe::weights_beside(&dir.join(&recipe.models[name].model)),
+        },
+    }
 }
 
 /// Adds the module: a file as it is, or the component that a core module makes, which is made in memory.

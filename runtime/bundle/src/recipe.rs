@@ -3,6 +3,7 @@
 use crate::{
     Config, Error,
     config::{self, MAX_ITEMS},
+    part,
     text::Text,
 };
 use serde::Deserialize;
@@ -19,7 +20,15 @@ use torpor_tensor::{DType, TensorSpec};
 pub(crate) struct Recipe {
     pub(crate) config: Config,
     pub(crate) module: PathBuf,
-    pub(crate) models: BTreeMap<ModelName, PathBuf>,
+    pub(crate) models: BTreeMap<ModelName, Files>,
+}
+
+/// The files of a model.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Files {
+    pub(crate) model: PathBuf,
+    /// There where the format has such a file.
+    pub(crate) weights: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -43,6 +52,7 @@ struct Raw {
 struct RawModel {
     file: Spanned<String>,
     format: Option<Spanned<String>>,
+    weights: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -69,8 +79,10 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Recipe, Error> {
     for (name, model) in &raw.model {
         let name: ModelName = at(&text, name, |name| name.parse().map_err(explained))?;
         let file = at(&text, &model.file, |file| path(file))?;
-        formats.insert(name.clone(), format(&text, model, &file)?);
-        models.insert(name, file);
+        let format = format(&text, model, &file)?;
+        let weights = weights(&text, model, &format, &file)?;
+        formats.insert(name.clone(), format);
+        models.insert(name, Files { model: file, weights });
     }
     if models.len() > MAX_ITEMS {
         return Err(text.mistake(0..0, format!("a bundle has at most {MAX_ITEMS} models")));
@@ -114,11 +126,29 @@ fn format(text: &Text<'_>, model: &RawModel, file: &Path) -> Result<String, Erro
         at(text, format, |format| config::format(format))?;
         return Ok(format.get_ref().clone());
     }
-    let format = file.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let extension = file.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let format = part::format_of(&extension).to_owned();
     at(text, &model.file, |_| {
         config::format(&format).map_err(|_| "add `format`, since the file's extension is none".to_owned())
     })?;
     Ok(format)
+}
+
+/// The file of a model's weights: beside the model and named like it, unless another one is named.
+fn weights(text: &Text<'_>, model: &RawModel, format: &str, file: &Path) -> Result<Option<PathBuf>, Error> {
+    match &model.weights {
+        Some(weights) if !part::has_weights(format) => {
+            let why = format!("a model of format `{format}` has its weights in itself; remove this line");
+            Err(text.mistake(weights.span(), why))
+        }
+        Some(weights) => at(text, weights, |weights| path(weights)).map(Some),
+        None => Ok(part::has_weights(format).then(|| weights_beside(file))),
+    }
+}
+
+/// Where the weights of the model in `file` are, unless somebody says otherwise.
+pub(crate) fn weights_beside(file: &Path) -> PathBuf {
+    file.with_extension("bin")
 }
 
 fn tensors(text: &Text<'_>, tensors: &[Spanned<RawTensor>]) -> Result<Vec<TensorSpec>, Error> {
@@ -168,7 +198,7 @@ datatype = "BYTES"
         assert_eq!((config.name.as_str(), config.version.as_str()), ("filetype", "1.0.0"));
         assert_eq!((config.description, config.license.as_deref()), (None, Some("Apache-2.0")));
         assert_eq!(config.models.values().collect::<Vec<_>>(), ["onnx", "onnx"]);
-        assert_eq!(recipe.models["v3.3"], PathBuf::from("weights"));
+        assert_eq!(recipe.models["v3.3"], Files { model: "weights".into(), weights: None });
         assert_eq!(recipe.module, PathBuf::from("filetype.wasm"));
         let signature = config.signature.unwrap();
         assert_eq!((signature.inputs[0].name.as_str(), &signature.outputs[0].shape), ("bytes", &None));
@@ -178,6 +208,16 @@ datatype = "BYTES"
     fn a_function_that_only_answers_http_has_no_signature() {
         let text = "name = \"a\"\nversion = \"1\"\nmodule = \"a.wasm\"\n";
         assert_eq!(parse(Path::new("bundle.toml"), text).unwrap().config.signature, None);
+    }
+
+    #[test]
+    fn an_openvino_ir_has_weights_beside_it() {
+        let text = "name = \"a\"\nversion = \"1\"\nmodule = \"a.wasm\"\n[model.a]\nfile = \"x/a.XML\"\n\
+                    [model.b]\nfile = \"b\"\nformat = \"openvino-ir\"\nweights = \"other\"\n";
+        let recipe = parse(Path::new("bundle.toml"), text).unwrap();
+        assert_eq!(recipe.config.models.values().collect::<Vec<_>>(), ["openvino-ir", "openvino-ir"]);
+        let weights = |model: &str| recipe.models[model].weights.clone();
+        assert_eq!((weights("a"), weights("b")), (Some("x/a.bin".into()), Some("other".into())));
     }
 
     #[track_caller]
@@ -201,6 +241,11 @@ datatype = "BYTES"
         mistake("model.standard", "model.Standard", "bundle.toml:6:8: `Standard` is not a model name");
         mistake("model.onnx", "model", "bundle.toml:7:8: add `format`");
         mistake("format = \"onnx\"", "format = \"O\"", "bundle.toml:11:10: a model format");
+        mistake(
+            "format = \"onnx\"",
+            "format = \"onnx\"\nweights = \"a.bin\"",
+            "bundle.toml:12:11: a model of format `onnx` has its weights in itself",
+        );
         mistake("\"BYTES\"", "\"STRING\"", "bundle.toml:15:12: there is no datatype `STRING`; expected one of BOOL");
         mistake("[-1]", "[-1, -2]", "bundle.toml:16:9: `-2` is no dimension");
         mistake("[-1]", "[\"n\"]", "bundle.toml:16:10: invalid type");

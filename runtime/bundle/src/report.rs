@@ -6,6 +6,7 @@ use crate::{
     digest::Piece,
     judge,
     layout::{Attached, Contents, Layout},
+    part::Part,
     policy::shown,
     verify,
 };
@@ -89,6 +90,9 @@ pub struct ModelLayer {
     pub digest: Digest,
     /// Its length in bytes.
     pub size: u64,
+    /// The file of its weights, where the format has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Layer>,
 }
 
 /// A signature in a bundle.
@@ -216,18 +220,31 @@ fn report(layout: &Layout, contents: &Contents, progress: &dyn Progress) -> Resu
         inputs: config.signature.as_ref().map(|signature| tensors(&signature.inputs)).unwrap_or_default(),
         outputs: config.signature.as_ref().map(|signature| tensors(&signature.outputs)).unwrap_or_default(),
         module: Layer { digest, size },
-        models: contents
-            .models
-            .iter()
-            .map(|(name, &Piece { digest, size })| {
-                let format = config.models.get(name).cloned().unwrap_or_default();
-                ModelLayer { name: name.to_string(), format, digest, size }
-            })
-            .collect(),
+        models: models(contents),
         publishers: Vec::new(),
         rules: Vec::new(),
         signatures: layout.signatures.iter().map(|attached| signature(layout, contents, attached)).collect(),
     })
+}
+
+/// The models, each with what belongs to it, which comes after it.
+fn models(contents: &Contents) -> Vec<ModelLayer> {
+    let mut models = Vec::<ModelLayer>::new();
+    for (part, piece) in &contents.parts {
+        let Piece { digest, size } = *piece;
+        match part {
+            Part::Model(name) => {
+                let format = contents.config.models.get(name).cloned().unwrap_or_default();
+                models.push(ModelLayer { name: name.to_string(), format, digest, size, weights: None });
+            }
+            Part::Weights(_) => {
+                if let Some(model) = models.last_mut() {
+                    model.weights = Some(Layer { digest, size });
+                }
+            }
+        }
+    }
+    models
 }
 
 fn tensor(spec: &TensorSpec) -> TensorReport {

@@ -6,6 +6,7 @@
 use crate::{
     Blob, Config, Digest, Error, Store, TrustPolicy, judge,
     layout::{Contents, Layout},
+    part::Part,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -52,6 +53,8 @@ pub struct Model {
     pub format: String,
     /// The file.
     pub blob: Blob,
+    /// The file of its weights, where the format has one.
+    pub weights: Option<Blob>,
 }
 
 /// Checks that `policy` lets the bundle at `path` run as `function`, and puts its parts into `store`.
@@ -131,16 +134,25 @@ fn ingest(
     publishers: Vec<String>,
     store: &Store,
 ) -> Result<Verified<Bundle>, Error> {
-    let Contents { config, config_piece, module, models } = contents;
+    let Contents { config, config_piece, module, parts } = contents;
     store.ingest(&layout.archive, config_piece)?;
     let module = store.ingest(&layout.archive, module)?;
-    let model = |(name, piece): (ModelName, _)| {
-        let format = config.models.get(&name).cloned().unwrap_or_default();
-        Ok((name, Model { format, blob: store.ingest(&layout.archive, piece)? }))
-    };
-    let models: BTreeMap<_, Model> = models.into_iter().map(model).collect::<Result<_, Error>>()?;
     let mut blobs = BTreeSet::from([config_piece.digest, module.digest]);
-    blobs.extend(models.values().map(|model| model.blob.digest));
+    let mut models = BTreeMap::<ModelName, Model>::new();
+    for (part, piece) in parts {
+        let blob = store.ingest(&layout.archive, piece)?;
+        blobs.insert(blob.digest);
+        match part {
+            Part::Model(name) => {
+                let format = config.models.get(&name).cloned().unwrap_or_default();
+                models.insert(name, Model { format, blob, weights: None });
+            }
+            // What belongs to a model comes after it.
+            Part::Weights(name) => {
+                models.entry(name).and_modify(|model| model.weights = Some(blob));
+            }
+        }
+    }
     for document in layout.documents() {
         blobs.insert(store.ingest(&layout.archive, document)?.digest);
     }

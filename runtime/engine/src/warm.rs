@@ -12,13 +12,14 @@ use crate::{
 use futures::future::{join, join_all};
 use std::{
     num::NonZeroUsize,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 use torpor_bundle::{Blob, Bundle, Digest};
 use torpor_manifest::{BackendChoice, FunctionName, Manifest, ModelGrant, ModelName};
-use torpor_nn::{Backend, BackendKind, Backends, Choice, Device, Model, ModelFormat, OpenOptions, Precision};
+use torpor_nn::{
+    Backend, BackendKind, Backends, Choice, Device, Model, ModelFiles, ModelFormat, OpenOptions, Precision,
+};
 use torpor_tensor::{NamedTensor, Signature};
 use wasmtime::component::Component;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -56,7 +57,9 @@ pub(crate) struct Ingredient {
     pub(crate) name: ModelName,
     pub(crate) backend: Arc<dyn Backend>,
     blob: Blob,
-    format: ModelFormat,
+    weights: Option<Blob>,
+    /// Where both are.
+    files: ModelFiles,
     options: OpenOptions,
 }
 
@@ -101,7 +104,10 @@ impl Recipe {
                 model.format.parse().map_err(|error: torpor_nn::UnknownFormat| failed(error.into()))?;
             let options = options(grant);
             let backend = Arc::clone(backends.choose(choice(grant.backend), format, &options).map_err(failed)?);
-            Ok(Ingredient { name: name.clone(), backend, blob: model.blob.clone(), format, options })
+            let weights = model.weights.as_ref().map(|weights| weights.path.clone());
+            let files = ModelFiles { format, model: model.blob.path.clone(), weights };
+            let (blob, weights) = (model.blob.clone(), model.weights.clone());
+            Ok(Ingredient { name: name.clone(), backend, blob, weights, files, options })
         };
         Ok(Recipe {
             function: manifest.name.clone(),
@@ -124,7 +130,8 @@ impl Recipe {
 
     /// What must stay in the store for the function to wake.
     pub(crate) fn blobs(&self) -> impl Iterator<Item = Digest> {
-        std::iter::once(self.module.digest).chain(self.models.iter().map(|model| model.blob.digest))
+        std::iter::once(self.module.digest)
+            .chain(self.models.iter().flat_map(Ingredient::blobs).map(|blob| blob.digest))
     }
 
     /// Does once what every wake will do with the code, so that a module that cannot be served is found at deploy.
@@ -132,6 +139,8 @@ impl Recipe {
         engine.precompiled.prepare(&engine.wasmtime, &self.module, self.kind)?;
         self.code(engine)?;
         for model in &self.models {
+            let failed = |source| DeployError::Model { model: model.name.clone(), source };
+            model.files.check().map_err(failed)?;
             // A model that cannot be opened is found by the first wake, which says why.
             model.optimized(engine);
         }
@@ -199,34 +208,39 @@ fn options(grant: &ModelGrant) -> OpenOptions {
 }
 
 impl Ingredient {
+    /// What the model consists of.
+    fn blobs(&self) -> impl Iterator<Item = &Blob> {
+        std::iter::once(&self.blob).chain(&self.weights)
+    }
+
     /// The optimized form of the model, where it has one. It is made for the processor, so no other device opens it.
-    fn optimized(&self, engine: &Shared) -> Option<PathBuf> {
+    fn optimized(&self, engine: &Shared) -> Option<ModelFiles> {
         let on_processor = self.options.device == Device::Cpu;
-        on_processor.then(|| engine.optimized.get(&*self.backend, &self.blob, self.format)).flatten()
+        let form = || engine.optimized.get(&*self.backend, &self.files, &self.blob, self.weights.as_ref());
+        on_processor.then(form).flatten().map(|path| ModelFiles::one(self.files.format, path))
     }
 
     async fn open(&self, engine: &Arc<Shared>) -> Result<Model, WakeError> {
         let found = tokio::task::spawn_blocking({
             let (engine, model) = (Arc::clone(engine), self.clone());
-            move || -> Result<Option<PathBuf>, DeployError> {
-                // One look at the file's metadata, unless somebody has touched the file: then it is hashed again.
-                model.blob.check()?;
+            move || -> Result<Option<ModelFiles>, DeployError> {
+                // One look at each file's metadata, unless somebody has touched the file: then it is hashed again.
+                model.blobs().try_for_each(Blob::check)?;
                 Ok(model.optimized(&engine))
             }
         });
         let optimized = found.await.map_err(|_| WakeError::Interrupted)??;
-        let open = |path, optimized| {
-            Model::open(Arc::clone(&self.backend), path, self.format, OpenOptions { optimized, ..self.options })
-        };
-        if let Some(path) = optimized {
-            match open(path, true).await {
+        let open =
+            |files, optimized| Model::open(Arc::clone(&self.backend), files, OpenOptions { optimized, ..self.options });
+        if let Some(files) = optimized {
+            match open(files, true).await {
                 Ok(model) => return Ok(model),
                 Err(error) => {
                     tracing::warn!(model = %self.name, error = chain(&error), "the optimized form does not open")
                 }
             }
         }
-        let opened = open(self.blob.path.clone(), false).await;
+        let opened = open(self.files.clone(), false).await;
         opened.map_err(|source| WakeError::Model { model: self.name.clone(), source })
     }
 }

@@ -86,8 +86,12 @@ fn render(report: &Report) -> String {
         }
     }
     let module = ["module".to_owned(), String::new(), bytes(report.module.size), report.module.digest.to_string()];
-    let models = report.models.iter().map(|model| {
-        [format!("model {}", model.name), model.format.clone(), bytes(model.size), model.digest.to_string()]
+    let models = report.models.iter().flat_map(|model| {
+        let row = [format!("model {}", model.name), model.format.clone(), bytes(model.size), model.digest.to_string()];
+        let weights = model.weights.as_ref().map(|weights| {
+            [format!("weights {}", model.name), String::new(), bytes(weights.size), weights.digest.to_string()]
+        });
+        std::iter::once(row).chain(weights)
     });
     let _ = write!(text, "\n{}", table(["CONTENT", "FORMAT", "SIZE", "DIGEST"], std::iter::once(module).chain(models)));
     let tensors = |what: &'static str, tensors: &'_ [TensorReport]| -> Vec<[String; 4]> {
