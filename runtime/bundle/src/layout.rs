@@ -10,8 +10,9 @@ use crate::{
     config::Wire,
     digest::Piece,
     dsse::Envelope,
+    labels,
     oci::{self, Descriptor, EMPTY_CONTENT, Index, Manifest},
-    part::Part,
+    part::{MAX_FILES, Part},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{collections::BTreeSet, path::Path};
@@ -101,11 +102,27 @@ impl Layout {
         }
         let parts = parts.into_iter().zip(pieces).collect();
         let contents = Contents { config, config_piece, module, parts };
+        let files = contents.parts.iter().filter(|(part, _)| matches!(part, Part::File(_)));
+        if files.map(|(_, piece)| piece.size).fold(0, u64::saturating_add) > MAX_FILES {
+            return Err(archive.damaged(format!("its files are longer than {MAX_FILES} bytes together")));
+        }
         contents.pieces().try_for_each(|piece| archive.has(piece))?;
         if !archive.holds_only(&self.reached(&contents)) {
             return Err(archive.damaged("it has a blob that does not belong to it"));
         }
+        for (part, piece) in &contents.parts {
+            if let Part::Labels(_, output) = part {
+                let count = self.labels(part, *piece)?;
+                labels::fit(&contents.config, output, count).map_err(|why| wrong(archive, part, &why))?;
+            }
+        }
         Ok(contents)
+    }
+
+    /// How many labels there are in a part that is labels.
+    pub(crate) fn labels(&self, part: &Part, piece: Piece) -> Result<usize, Error> {
+        let labels = labels::parse(&self.archive.read(piece)?);
+        labels.map(|labels| labels.len()).map_err(|why| wrong(&self.archive, part, &why))
     }
 
     /// The digests of everything that the bundle consists of.
@@ -145,6 +162,10 @@ impl Attached {
         }
         Ok(Attached { referrer, piece, envelope })
     }
+}
+
+fn wrong(archive: &Archive, part: &Part, why: &str) -> Error {
+    archive.damaged(format!("{part} are wrong: {why}"))
 }
 
 fn decode<T: Serialize + DeserializeOwned>(archive: &Archive, what: &str, content: &[u8]) -> Result<T, Error> {

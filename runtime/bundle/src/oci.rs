@@ -17,7 +17,9 @@ const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const FUNCTION: &str = "application/vnd.torpor.function.v1";
 const CONFIG: &str = "application/vnd.torpor.function.config.v1+json";
 const MODULE: &str = "application/wasm";
+const MODEL_CONFIG: &str = "application/vnd.cncf.model.weight.config.v1.raw";
 const MODEL: &str = "application/vnd.cncf.model.weight.v1.raw";
+const FILE: &str = "application/vnd.torpor.file.v1";
 const SIGNATURE: &str = "application/vnd.torpor.signature.v1";
 const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
 
@@ -28,6 +30,8 @@ const VERSION: &str = "org.opencontainers.image.version";
 const TAG: &str = "org.opencontainers.image.ref.name";
 const MODEL_NAME: &str = "vnd.torpor.model.name";
 const MODEL_PART: &str = "vnd.torpor.model.part";
+const MODEL_OUTPUT: &str = "vnd.torpor.model.output";
+const FILE_PATH: &str = "vnd.torpor.file.path";
 const KEY_ID: &str = "vnd.torpor.signature.keyid";
 
 /// The content of the config that a manifest without one has.
@@ -80,7 +84,7 @@ impl Descriptor {
     fn part(config: &Config, part: &Part, piece: Piece) -> Self {
         match part {
             Part::Model(name) => {
-                let format = config.models.get(name).map_or("", String::as_str);
+                let format = config.models.get(name).map_or("", |model| &model.format);
                 let file = format!("{name}.{}", part::extension(format));
                 Descriptor::new(MODEL, piece).note(TITLE, file).note(MODEL_NAME, name.as_str())
             }
@@ -88,6 +92,19 @@ impl Descriptor {
                 .note(TITLE, format!("{name}.bin"))
                 .note(MODEL_NAME, name.as_str())
                 .note(MODEL_PART, "weights"),
+            Part::File(path) => {
+                Descriptor::new(FILE, piece).note(TITLE, format!("files/{path}")).note(FILE_PATH, path.as_str())
+            }
+            Part::Labels(name, output) => {
+                // An output may have any name, a file not. No model has a folder in its name.
+                let outputs = config.models.get(name).into_iter().flat_map(|model| &model.labels);
+                let index = outputs.take_while(|other| *other != output).count();
+                Descriptor::new(MODEL_CONFIG, piece)
+                    .note(TITLE, format!("labels/{name}.{index}.txt"))
+                    .note(MODEL_NAME, name.as_str())
+                    .note(MODEL_PART, "labels")
+                    .note(MODEL_OUTPUT, output.as_str())
+            }
         }
     }
 }

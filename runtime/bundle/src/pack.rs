@@ -1,14 +1,15 @@
 //! From a module's folder to a bundle. The same inputs give the same bytes, whoever packs them where and when.
 
 use crate::{
-    Digest, Error, Progress,
+    Config, Digest, Error, Progress,
     archive::{self, Content},
     component,
     config::Wire,
     digest::{self, Piece},
     error::io_at,
+    labels,
     oci::{self, Index, Manifest},
-    part::Part,
+    part::{MAX_FILES, Part},
     recipe::{self, Recipe},
     text,
 };
@@ -76,17 +77,27 @@ pub fn pack_with(dir: &Path, overrides: &Overrides, out: &Path, progress: &dyn P
         return Err(unfit(&file, why, format!("add `[model.{name}]`, or correct the name")));
     }
     let module = overrides.module.clone().unwrap_or_else(|| dir.join(&recipe.module));
-    let parts: Vec<PathBuf> = recipe.config.parts().iter().map(|part| source(part, &recipe, overrides, dir)).collect();
+    let located = |part: Part| (source(&part, &recipe, overrides, dir), part);
+    let parts: Vec<(PathBuf, Part)> = recipe.config.parts().into_iter().map(located).collect();
     // Each file is read twice, here and when it is written, since its digest comes before it in the tar. What cannot be read is
     // told below.
-    let files = parts.iter().chain([&module]);
+    let files = parts.iter().map(|(file, _)| file).chain([&module]);
     let bytes: u64 = files.filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum();
     progress.expect(bytes.saturating_mul(2));
 
     let mut blobs = BTreeMap::new();
     let module = add_module(&mut blobs, module, progress)?;
-    let add = |path| add(&mut blobs, path, progress);
+    let add = |(path, part): (PathBuf, Part)| match part {
+        Part::Labels(_, output) => add_labels(&mut blobs, &path, &recipe.config, &output, progress),
+        Part::Model(_) | Part::Weights(_) | Part::File(_) => add(&mut blobs, path, progress),
+    };
     let parts = parts.into_iter().map(add).collect::<Result<Vec<_>, Error>>()?;
+    let pieces = recipe.config.parts().into_iter().zip(&parts);
+    let files = pieces.filter(|(part, _)| matches!(part, Part::File(_)));
+    if files.map(|(_, piece)| piece.size).sum::<u64>() > MAX_FILES {
+        let why = format!("its `[files]` are longer than {MAX_FILES} bytes together");
+        return Err(unfit(&file, why, "leave some out; what is that large is a model, or belongs on the host"));
+    }
     let config = oci::encode(&Wire::new(&recipe.config));
     let manifest = oci::encode(&Manifest::function(&recipe.config, Piece::of(&config), module, &parts));
     let manifest_piece = Piece::of(&manifest);
@@ -114,6 +125,9 @@ fn source(part: &Part, recipe: &Recipe, overrides: &Overrides, dir: &Path) -> Pa
             (None, Some(weights)) => dir.join(weights),
             (None, None) => recipe::weights_beside(&dir.join(&recipe.models[name].model)),
         },
+        Part::File(path) => dir.join(&recipe.files[path]),
+        // Labels say what an output means, whichever file it is computed by.
+        Part::Labels(name, output) => dir.join(&recipe.models[name].labels[output]),
     }
 }
 
@@ -143,6 +157,26 @@ fn add_module(
         }
     }
     add(blobs, path, progress)
+}
+
+/// Adds the labels of an output, which are checked.
+fn add_labels(
+    blobs: &mut BTreeMap<Digest, Content<'_>>,
+    path: &Path,
+    config: &Config,
+    output: &str,
+    progress: &dyn Progress,
+) -> Result<Piece, Error> {
+    let content = labels::bounded(File::open(path)).map_err(io_at("read", path))?;
+    let labels = labels::parse(&content).and_then(|labels| labels::fit(config, output, labels.len()));
+    labels.map_err(|why| {
+        let help = "write one label on each line, in UTF-8, and as many as the output has numbers";
+        unfit(path, format!("these are no labels of the output `{output}`: {why}"), help)
+    })?;
+    let piece = Piece::of(&content);
+    progress.advance(piece.size.saturating_mul(2));
+    blobs.insert(piece.digest, Content::Bytes(content));
+    Ok(piece)
 }
 
 /// Adds a file to what is written.

@@ -8,6 +8,9 @@ use torpor_manifest::ModelName;
 /// The format whose models are two files: what OpenVINO calls its intermediate representation.
 pub(crate) const OPENVINO_IR: &str = "openvino-ir";
 
+/// The most bytes of all files together that a bundle has for its module.
+pub(crate) const MAX_FILES: u64 = 1 << 30;
+
 /// A layer of a bundle that is not its module.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
@@ -15,6 +18,10 @@ pub(crate) enum Part {
     Model(ModelName),
     /// The weights of a model whose format keeps them in a file of their own.
     Weights(ModelName),
+    /// The labels of an output of a model.
+    Labels(ModelName, String),
+    /// A file for the module, by the path under which it sees it.
+    File(String),
 }
 
 impl fmt::Display for Part {
@@ -22,6 +29,8 @@ impl fmt::Display for Part {
         match self {
             Part::Model(name) => write!(f, "the model `{name}`"),
             Part::Weights(name) => write!(f, "the weights of the model `{name}`"),
+            Part::File(path) => write!(f, "the file `{path}`"),
+            Part::Labels(name, output) => write!(f, "the labels of the output `{output}` of the model `{name}`"),
         }
     }
 }
@@ -30,12 +39,14 @@ impl Config {
     /// All parts, in the order of their layers.
     pub(crate) fn parts(&self) -> Vec<Part> {
         let mut parts = Vec::new();
-        for (name, format) in &self.models {
+        for (name, model) in &self.models {
             parts.push(Part::Model(name.clone()));
-            if has_weights(format) {
+            if has_weights(&model.format) {
                 parts.push(Part::Weights(name.clone()));
             }
+            parts.extend(model.labels.iter().map(|output| Part::Labels(name.clone(), output.clone())));
         }
+        parts.extend(self.files.iter().cloned().map(Part::File));
         parts
     }
 }
