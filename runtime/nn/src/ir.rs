@@ -84,7 +84,7 @@ pub fn check(description: &[u8], weights: u64) -> Result<(), Refused> {
             if open.is_empty() {
                 roots += 1;
                 let version = element.attribute("version");
-                if roots > 1 || element.name != "net" || !matches!(version.as_deref(), Some("10" | "11")) {
+                if roots > 1 || element.name != "net" || !matches!(version, Some("10" | "11")) {
                     return Err(Refused::OtherRoot);
                 }
             }
