@@ -22,9 +22,8 @@ pub(crate) fn act(word: &str, body: Vec<u8>) -> Option<Result<Response, http::Er
         "nothing" => Model::load("add").and_then(|model| model.run::<&str>([])).map(shown),
         "twice" => twice(),
         "classify" => classify(&body),
-        "unlabelled" => Model::load("species").and_then(|species| {
-            Ok(format!("{:?} {:?}", species.labels("lengths"), Model::load("add")?.labels("z")))
-        }),
+        "unlabelled" => Model::load("species")
+            .and_then(|species| Ok(format!("{:?} {:?}", species.labels("lengths"), Model::load("add")?.labels("z")))),
         "from-onnx" => add(Model::from_onnx(body), rows(&[1, 4], &[1.0; 4])),
         "from-onnx-often" => {
             (0..100).map(|_| Model::from_onnx(body.clone())).collect::<Result<Vec<_>>>().map(|_| "all".to_owned())
@@ -63,7 +62,8 @@ fn twice() -> Result<String> {
 
 /// The label of the highest score.
 fn classify(lengths: &[u8]) -> Result<String> {
-    let lengths: Vec<f32> = String::from_utf8_lossy(lengths).split(' ').filter_map(|length| length.parse().ok()).collect();
+    let lengths: Vec<f32> =
+        String::from_utf8_lossy(lengths).split(' ').filter_map(|length| length.parse().ok()).collect();
     let species = Model::load("species")?;
     let mut outputs = species.run([("lengths", Tensor::new(&[1, lengths.len()], &lengths)?)])?;
     let scores = outputs.take("scores")?.to_vec::<f32>()?;
