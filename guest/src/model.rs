@@ -72,6 +72,21 @@ impl Model {
         }
     }
 
+    /// The labels of one of its outputs: what the numbers along the last dimension stand for, in their order. `None` where the
+    /// bundle has none of this output. The host keeps them; each call copies them.
+    ///
+    /// ```no_run
+    /// # use torpor_guest::{Model, Tensor};
+    /// let model = Model::load("classifier")?;
+    /// let scores = model.run([("image", Tensor::new(&[1, 4], &[0.0_f32; 4])?)])?.take("scores")?.to_vec::<f32>()?;
+    /// let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap_or(0);
+    /// let label = model.labels("scores").and_then(|mut labels| (best < labels.len()).then(|| labels.swap_remove(best)));
+    /// # Ok::<(), torpor_guest::Error>(())
+    /// ```
+    pub fn labels(&self, output: &str) -> Option<Vec<String>> {
+        models::labels(&self.name, output)
+    }
+
     /// Runs the model on tensors by the names, element types and shapes of its own inputs, and waits for its outputs. The tensors
     /// move to it; none of their elements pass through the function's memory.
     ///

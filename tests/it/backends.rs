@@ -1,7 +1,7 @@
 //! What the host runs models with, and what it says of what is missing: `torpor doctor`, `backend`, `device` and `precision`.
 
 use crate::fixture::{
-    Manifest, Stage, TestHost, assets,
+    Manifest, Recipe, Stage, TestHost, assets,
     cli::{self, Ran},
     skipped_without_onnxruntime, skipped_without_openvino,
 };
@@ -131,6 +131,85 @@ fn tensorflow_lite_runs_on_openvino() {
     let answer = host.infer("add-lite", &sum()).status(200).json();
     assert_eq!(answer["outputs"][0]["data"], json!([2.0, 4.0, 6.0, 8.0]));
     assert_eq!(host.status("add-lite")["models"][0]["backend"], "openvino");
+}
+
+fn lengths() -> Value {
+    json!({ "inputs": [{ "name": "lengths", "shape": [2, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2, 6.7, 3.0, 5.2, 2.3] }] })
+}
+
+#[test]
+fn a_model_of_two_files_runs_on_openvino() {
+    if skipped_without_openvino() {
+        return;
+    }
+    let host = TestHost::builder().function("species", |manifest| manifest).start();
+    let answer = host.infer("species", &lengths()).status(200).json();
+    let scores: Vec<f64> = serde_json::from_value(answer["outputs"][0]["data"].clone()).expect("numbers");
+    // What OpenVINO's own Python package answers.
+    for (score, expected) in
+        scores.iter().zip([0.982_328_95, 0.017_671_01, 0.000_000_01, 0.000_056_19, 0.076_699_5, 0.923_244_42])
+    {
+        assert!((score - expected).abs() < 1e-6, "{scores:?}");
+    }
+    assert_eq!(scores.len(), 6);
+    assert_eq!(host.status("species")["models"][0]["backend"], "openvino");
+    let stage = host.stop();
+    let report = cli::finish(cli::command().args(["inspect", "--json"]).arg(stage.bundle("species"))).ok().json();
+    let weights = std::fs::metadata(assets::root().join("tests/models/species.bin")).expect("it is there").len();
+    assert_eq!(
+        (&report["models"][0]["format"], &report["models"][0]["weights"]["size"]),
+        (&json!("openvino-ir"), &json!(weights))
+    );
+    // A host that starts again finds both files in its store.
+    let host = stage.start();
+    host.infer("species", &lengths()).status(200);
+}
+
+#[track_caller]
+fn species_is_not_deployed(stage: Stage, words: &[&str]) {
+    let host = stage.start();
+    let status = host.status("species");
+    let cause = status["cause"].as_str().unwrap_or_else(|| panic!("it is deployed: {status}"));
+    for word in words {
+        assert!(cause.contains(word), "`{word}` in {cause}");
+    }
+}
+
+#[test]
+fn a_backend_that_does_not_read_a_format_says_so() {
+    let on = |backend| TestHost::builder().function("species", |manifest| manifest.set("model.model.backend", backend));
+    species_is_not_deployed(
+        on("tract"),
+        &["`tract` cannot run it", "reads no OpenVINO IR models", "backend = \"auto\""],
+    );
+    if !skipped_without_onnxruntime() {
+        species_is_not_deployed(on("onnxruntime"), &["`onnxruntime` cannot run it", "reads no OpenVINO IR models"]);
+    }
+}
+
+#[test]
+fn weights_that_are_not_the_models_are_refused_at_deploy() {
+    if skipped_without_openvino() {
+        return;
+    }
+    let species = || assets::root().join("tests/models/species.xml");
+    let with = |description: String, weights: &[u8]| {
+        let stage = TestHost::builder();
+        let file = stage.path("changed.xml");
+        std::fs::write(&file, description).expect("it can be written");
+        std::fs::write(file.with_extension("bin"), weights).expect("it can be written");
+        let bundle = stage.bundle("species");
+        Recipe::of("species").pack_with_model("model", &file, &bundle);
+        stage.keys.sign(&bundle);
+        stage.function("species", |manifest| manifest)
+    };
+    let text = std::fs::read_to_string(species()).expect("it is there");
+    species_is_not_deployed(
+        with(text.clone(), &[1; 59]),
+        &["`intercepts` ends at byte 60", "have 59", "another model's"],
+    );
+    let elsewhere = text.replace("<rt_info />", "<rt_info><__weights_path value=\"/etc/passwd\" /></rt_info>");
+    species_is_not_deployed(with(elsewhere, &[1; 60]), &["__weights_path"]);
 }
 
 #[test]

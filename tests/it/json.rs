@@ -177,7 +177,13 @@ fn the_fields_of_commands_on_bundles() {
     let module = crate::fixture::assets::module("passthrough");
     run([&"pack", &folder.join("described"), &"--module", &module, &"-o", &described]).ok();
     stage.keys.sign(&described);
-    let bundles = [&bundle, &described];
+    let two_files = stage.bundle("species");
+    Recipe::of("species").pack(&two_files);
+    stage.keys.sign(&two_files);
+    let with_files = stage.bundle("command-files");
+    Recipe::of("command-files").pack(&with_files);
+    stage.keys.sign(&with_files);
+    let bundles = [&bundle, &described, &two_files, &with_files];
     check("torpor inspect", &bundles.map(|bundle| run([&"inspect", bundle]).ok().json()));
     let policy = "[[publisher]]\nname = \"dev\"\nkey = \"dev.pub.pem\"\nfunctions = [\"*\"]\nexpires = 2990-01-01\n\
                   [[rule]]\nfunctions = [\"*\"]\npublishers = [\"dev\"]\nthreshold = 1\n";

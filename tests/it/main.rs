@@ -14,11 +14,13 @@ mod deploy; // deploying on a running host, and what a kill leaves of it
 mod drain; // SIGTERM while requests run
 mod edge; // rude, broken and too many clients
 mod embed; // the module `embed` against its reference
+mod files; // files that a bundle brings for its module
 mod filetype; // the module `filetype` against its reference
 mod golden; // what each command writes, whole
 mod http; // functions of plain HTTP requests, and what a guest may do
 mod inference; // the Open Inference Protocol: what it answers, and how it refuses
 mod json; // `--json` has the fields that docs/cli.md says
+mod labels; // what a model's outputs stand for
 mod lifecycle; // cold, waking, warm and back; queues, failures, nothing that grows
 mod metrics; // `/metrics` is OpenMetrics, right, and closed to callers
 mod misuse; // what a guest does wrong with models and tensors, and that only it is hurt

@@ -29,10 +29,11 @@ json.dump(said, sys.stdout)
 "#;
 
 /// Mistakes that no schema can see, by the name of their file. All others must not fit.
-const BEYOND: [&str; 8] = [
+const BEYOND: [&str; 9] = [
     "bad-bundle-registry",
     "bad-bundle-url",
     "bad-route",
+    "bundle-files-at-another-folder",
     "one-grant-in-another",
     "threads-without-effect",
     "variables-misspelled",

@@ -1,4 +1,5 @@
-"""Makes the models of the tests, each beside this script. Needs `pip install onnx==1.23.2 numpy tflite==2.18.0 flatbuffers`.
+"""Makes the models of the tests, each beside this script. Needs `pip install onnx==1.23.2 numpy tflite==2.18.0 flatbuffers
+openvino==2026.4.1`.
 
 The same versions write the same bytes. The models are small enough to be kept in the repository, so that no test needs
 Python.
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import flatbuffers
 import numpy as np
+import openvino
 import tflite
 from onnx import TensorProto, checker, helper, numpy_helper, save
+from openvino import opset13 as ov
 
 # Old enough for every runtime that the host has.
 OPSET = 17
@@ -240,8 +243,42 @@ def add_lite():
     Path(__file__).with_name("add.tflite").write_bytes(builder.Output())
 
 
+# What `species` has learnt of Fisher's irises: a logistic regression over four lengths in centimetres.
+COEFFICIENTS = [[-0.42, 0.53, -0.11], [0.97, -0.32, -0.65], [-2.52, -0.21, 2.73], [-1.08, -0.94, 2.02]]
+INTERCEPTS = [9.85, 2.24, -12.09]
+
+
+def species():
+    """Scores of three species by four lengths, in ONNX and as an OpenVINO IR."""
+    coefficients = np.array(COEFFICIENTS, dtype=np.float32)
+    intercepts = np.array(INTERCEPTS, dtype=np.float32)
+    write(
+        "species",
+        [
+            helper.make_node("MatMul", ["lengths", "coefficients"], ["products"]),
+            helper.make_node("Add", ["products", "intercepts"], ["sums"]),
+            helper.make_node("Softmax", ["sums"], ["scores"], axis=1),
+        ],
+        [value("lengths", TensorProto.FLOAT, ["n", 4])],
+        [value("scores", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(coefficients, "coefficients"), numpy_helper.from_array(intercepts, "intercepts")],
+    )
+    lengths = ov.parameter([-1, 4], np.float32, name="lengths")
+    lengths.output(0).set_names({"lengths"})
+    products = ov.matmul(lengths, ov.constant(coefficients, name="coefficients"), False, False, name="products")
+    sums = ov.add(products, ov.constant(intercepts, name="intercepts"), name="sums")
+    scores = ov.softmax(sums, 1, name="scores")
+    scores.output(0).set_names({"scores"})
+    result = ov.result(scores, name="result")
+    folder = Path(__file__).parent
+    openvino.serialize(
+        openvino.Model([result], [lengths], "species"), folder / "species.xml", folder / "species.bin"
+    )
+
+
 add()
 add_lite()
+species()
 slow()
 types()
 fill()

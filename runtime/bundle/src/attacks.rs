@@ -5,7 +5,10 @@ use crate::{
     Digest, archive,
     digest::Piece,
     dsse::Statement,
-    forged::{ACME, AUDIT, Change, MODEL, Parts, STRANGER, config, key, manifest, publisher},
+    forged::{
+        ACME, AUDIT, Change, MODEL, Parts, STRANGER, WEIGHTS, config, key, labelled, manifest, openvino,
+        openvino_manifest, publisher, with_file,
+    },
 };
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -104,10 +107,21 @@ const ATTACKS: &[Attack] = &[
     attack(Contents, "changes the module", "the content of blob `sha256:24ea", |p| p.file = replacing("\0asm\x0d", "\0asm\x01")),
     attack(Contents, "removes the model", "whole bundle: blob `sha256:9a12", |p| p.absent = Some(Digest::of(MODEL))),
     attack(Contents, "adds a blob that nothing names", "a blob that does not belong to it", |p| p.stray = Some(b"a passenger".to_vec())),
-    attack(Contents, "gets a manifest of more than 1 MiB signed", "the document `sha256:", |p| p.manifest = Box::new(|_| vec![b' '; usize::try_from(archive::MAX_DOCUMENT).unwrap() + 1])),
+    attack(Contents, "gets a manifest of more than 1 MiB signed", "the document `sha256:9d78", |p| p.manifest = Box::new(|_| vec![b' '; usize::try_from(archive::MAX_DOCUMENT).unwrap() + 1])),
     attack(Contents, "gets a manifest signed that is none", "its manifest cannot be read", |p| p.manifest = Box::new(|_| b"{}".to_vec())),
-    attack(Contents, "gets an extra layer signed", "its manifest has other layers than its config has models", |p| p.manifest = Box::new(|content| fields(|all| { let layer = all["layers"][1].clone(); all["layers"].as_array_mut().unwrap().push(layer) })(manifest(content, MODEL)))),
-    attack(Contents, "gets a model signed that would be unpacked elsewhere", "its manifest and config do not fit each other", |p| p.manifest = Box::new(|content| changed(manifest(content, MODEL), "\"standard.onnx\"", "\"../../x.onnx\""))),
+    attack(Contents, "gets an extra layer signed", "its manifest has more layers than its config names", |p| p.manifest = Box::new(|content| fields(|all| { let layer = all["layers"][1].clone(); all["layers"].as_array_mut().unwrap().push(layer) })(manifest(content, MODEL)))),
+    attack(Contents, "gets a model signed that would be unpacked elsewhere", "its manifest does not describe the model `standard`", |p| p.manifest = Box::new(|content| changed(manifest(content, MODEL), "\"standard.onnx\"", "\"../../x.onnx\""))),
+    attack(Contents, "gets a manifest signed that gives the function another title", "its manifest and config do not fit each other", |p| p.manifest = Box::new(|content| fields(|all| all["annotations"]["org.opencontainers.image.title"] = json!("other"))(manifest(content, MODEL)))),
+    attack(Contents, "gets an OpenVINO IR signed without its weights", "that its config names, as the weights of the model `standard`", |p| { openvino(p); p.manifest = layers(|all| drop(all.pop())); p.stray = None }),
+    attack(Contents, "gets an OpenVINO IR signed with the weights of another model", "its manifest does not describe the weights of the model `standard`", |p| { openvino(p); p.manifest = layers(|all| all[2]["annotations"]["vnd.torpor.model.name"] = json!("other")) }),
+    attack(Contents, "swaps the weights of an OpenVINO IR in their place", "the content of blob `sha256:f3c7", |p| { openvino(p); p.file = replacing("numbers", "NUMBERS") }),
+    attack(Contents, "removes the weights of an OpenVINO IR", "whole bundle: blob `sha256:f3c7", |p| { openvino(p); p.absent = Some(Digest::of(WEIGHTS)) }),
+    attack(Contents, "gets fewer labels signed than an output has numbers", "there are 2, and the last dimension of the output `scores` has 3", |p| labelled(p, "scores", b"a\nb\n")),
+    attack(Contents, "gets labels signed that would steer a terminal", "the labels of the output `other` of the model `standard` are wrong: line 2", |p| labelled(p, "other", b"a\n\x1b[2J\n")),
+    attack(Contents, "gets labels of more than 1 MiB signed", "the document `sha256:154b", |p| labelled(p, "scores", &vec![b'x'; usize::try_from(archive::MAX_DOCUMENT).unwrap() + 1])),
+    attack(Contents, "gets a file signed that would be laid out elsewhere", "its config is wrong: `../x` is no path", |p| with_file(p, "../x", None)),
+    attack(Contents, "gets files of more than 1 GiB signed", "its files are longer than 1073741824 bytes together", |p| with_file(p, "a", Some((1 << 30) + 1))),
+    attack(Contents, "gets another path of a file signed in the manifest than in the config", "its manifest does not describe the file `a`", |p| { with_file(p, "a", None); let old = std::mem::replace(&mut p.manifest, Box::new(|_| Vec::new())); let change = replacing("files/a", "files/b"); p.manifest = Box::new(move |content| change(old(content))) }),
     attack(Contents, "gets a manifest without a module signed", "its manifest names no module", |p| p.manifest = Box::new(|content| fields(|all| all["layers"] = json!([]))(manifest(content, MODEL)))),
     attack(Contents, "gets a config signed that no `bundle.toml` gives", "its config is wrong: a version has", |p| p.config = changed(std::mem::take(&mut p.config), "\"version\":\"1\"", "\"version\":\"\\u001b\"")),
     attack(Contents, "gets a config signed that is none", "its config cannot be read", |p| p.config = b"{".to_vec()),
@@ -115,6 +129,12 @@ const ATTACKS: &[Attack] = &[
 
 /// A second key of `audit`.
 const SECOND: u8 = 10;
+
+/// Changes the list of layers in the manifest of an OpenVINO IR.
+fn layers(change: impl Fn(&mut Vec<Value>) + 'static) -> Box<dyn Fn(Piece) -> Vec<u8>> {
+    let change = fields(move |manifest| change(manifest["layers"].as_array_mut().unwrap()));
+    Box::new(move |content| change(openvino_manifest(content)))
+}
 
 /// Has the policy ask for both publishers.
 fn both_needed(parts: &mut Parts) {

@@ -79,6 +79,16 @@ impl Blob {
         }
         Ok(())
     }
+
+    /// Whether the file at `path` is this blob's own file, or one of the same content. The blob must have passed a check.
+    pub fn is_at(&self, path: &Path) -> bool {
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // A link that leads elsewhere is no file of ours, whatever it leads to.
+        let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+        let same = |metadata: Metadata| Stamp::of(&metadata) == seen;
+        let piece = Piece { digest: self.digest, size: self.size };
+        is_file && (path.metadata().is_ok_and(same) || whole(piece, path).is_ok_and(|stamp| stamp.is_some()))
+    }
 }
 
 /// Reads the file, and gives its looks if its content is `piece`.

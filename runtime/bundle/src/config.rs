@@ -2,6 +2,7 @@
 //!
 //! [`Config`] is checked; [`Wire`] is the JSON document in the bundle. `recipe` makes the same checks of what an author wrote.
 
+use crate::part::OPENVINO_IR;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use torpor_manifest::{FunctionName, ModelName};
@@ -10,7 +11,7 @@ use torpor_tensor::{DType, Dim, Signature, TensorSpec};
 /// The longest description, license or tensor name, in bytes.
 const MAX_TEXT: usize = 1024;
 
-/// The most inputs, outputs or models.
+/// The most inputs, outputs, models or files.
 pub(crate) const MAX_ITEMS: usize = 256;
 
 /// What a bundle says of itself.
@@ -26,8 +27,19 @@ pub struct Config {
     pub license: Option<String>,
     /// What it takes and gives; `None` for a function that only answers HTTP.
     pub signature: Option<Signature>,
-    /// The format of each model, such as `onnx`; a lower-case word.
-    pub models: BTreeMap<ModelName, String>,
+    /// Its models.
+    pub models: BTreeMap<ModelName, ModelConfig>,
+    /// The files that it has for its module, as paths such as `fixture/labels.txt`.
+    pub files: BTreeSet<String>,
+}
+
+/// What a bundle says of one model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelConfig {
+    /// Its format, such as `onnx`; a lower-case word, or `openvino-ir`.
+    pub format: String,
+    /// The names of its outputs that have labels in the bundle.
+    pub labels: BTreeSet<String>,
 }
 
 /// The config as it is written into a bundle.
@@ -36,6 +48,9 @@ pub struct Config {
 pub(crate) struct Wire {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     description: Option<String>,
+    /// In the order of the alphabet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    files: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     inputs: Vec<WireTensor>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,6 +67,9 @@ pub(crate) struct Wire {
 #[serde(deny_unknown_fields)]
 struct WireModel {
     format: String,
+    /// In the order of the alphabet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    labels: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,13 +86,10 @@ impl Wire {
         let tensors = |specs: &[TensorSpec]| specs.iter().map(WireTensor::new).collect();
         Wire {
             description: config.description.clone(),
+            files: config.files.iter().cloned().collect(),
             inputs: config.signature.as_ref().map(|signature| tensors(&signature.inputs)).unwrap_or_default(),
             license: config.license.clone(),
-            models: config
-                .models
-                .iter()
-                .map(|(name, format)| (name.to_string(), WireModel { format: format.clone() }))
-                .collect(),
+            models: config.models.iter().map(|(name, model)| (name.to_string(), WireModel::new(model))).collect(),
             name: config.name.to_string(),
             outputs: config.signature.as_ref().map(|signature| tensors(&signature.outputs)).unwrap_or_default(),
             version: config.version.clone(),
@@ -86,10 +101,12 @@ impl Wire {
         let tensors = |tensors: Vec<WireTensor>| tensors.into_iter().map(WireTensor::check).collect::<Result<_, _>>();
         let models = self.models.into_iter().map(|(name, model)| {
             let name = ModelName::try_from(name).map_err(|error| error.to_string())?;
-            format(&model.format)?;
-            Ok((name, model.format))
+            Ok((name, model.check()?))
         });
         version(&self.version)?;
+        if !self.files.windows(2).all(|pair| pair[0] < pair[1]) {
+            return Err("its files are not in order".to_owned());
+        }
         let config = Config {
             name: self.name.try_into().map_err(|error: torpor_manifest::Error| error.to_string())?,
             version: self.version,
@@ -97,11 +114,31 @@ impl Wire {
             license: text(self.license)?,
             signature: signature(tensors(self.inputs)?, tensors(self.outputs)?)?,
             models: models.collect::<Result<_, String>>()?,
+            files: self.files.into_iter().collect(),
         };
+        files(&config.files)?;
         if config.models.len() > MAX_ITEMS {
             return Err(format!("it has more than {MAX_ITEMS} models"));
         }
         Ok(config)
+    }
+}
+
+impl WireModel {
+    fn new(model: &ModelConfig) -> Self {
+        WireModel { format: model.format.clone(), labels: model.labels.iter().cloned().collect() }
+    }
+
+    fn check(self) -> Result<ModelConfig, String> {
+        format(&self.format)?;
+        self.labels.iter().try_for_each(|output| line(output))?;
+        if self.labels.len() > MAX_ITEMS {
+            return Err(format!("a model has more than {MAX_ITEMS} outputs with labels"));
+        }
+        if !self.labels.windows(2).all(|pair| pair[0] < pair[1]) {
+            return Err("the outputs with labels are not in order".to_owned());
+        }
+        Ok(ModelConfig { format: self.format, labels: self.labels.into_iter().collect() })
     }
 }
 
@@ -156,9 +193,37 @@ pub(crate) fn version(text: &str) -> Result<(), String> {
 /// Checks the name of a model format.
 pub(crate) fn format(text: &str) -> Result<(), String> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    if text == OPENVINO_IR {
+        return Ok(());
+    }
     // `wasm` would give a model the file name of the module.
     if text.is_empty() || text.len() > 32 || !text.chars().all(good) || text == "wasm" {
-        return Err("a model format is a lower-case word, such as `onnx`".to_owned());
+        return Err("a model format is a lower-case word, such as `onnx`, or `openvino-ir`".to_owned());
+    }
+    Ok(())
+}
+
+/// Checks the paths of files: relative, below one folder, and none of them a folder of another.
+pub(crate) fn files(paths: &BTreeSet<String>) -> Result<(), String> {
+    if paths.len() > MAX_ITEMS {
+        return Err(format!("a bundle has at most {MAX_ITEMS} files"));
+    }
+    for path in paths {
+        file(path)?;
+        let above = path.match_indices('/').map(|(at, _)| &path[..at]);
+        if let Some(folder) = above.into_iter().find(|folder| paths.contains(*folder)) {
+            return Err(format!("`{folder}` is a file, so `{path}` cannot be below it"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the path of one file.
+pub(crate) fn file(path: &str) -> Result<(), String> {
+    line(path)?;
+    let good = |segment: &str| !matches!(segment, "" | "." | "..") && segment.len() <= 255;
+    if !path.split('/').all(good) || path.contains('\\') {
+        return Err(format!("`{path}` is no path of a file in a bundle; write one such as `fixture/labels.txt`"));
     }
     Ok(())
 }
@@ -212,7 +277,11 @@ mod tests {
                 inputs: vec![spec("text", Some(vec![Dim::Any, Dim::Fixed(2)]))],
                 outputs: vec![spec("any rank", None), spec("scalar", Some(vec![]))],
             }),
-            models: BTreeMap::from([("standard".parse().unwrap(), "onnx".into())]),
+            models: BTreeMap::from([(
+                "standard".parse().unwrap(),
+                ModelConfig { format: "onnx".into(), labels: BTreeSet::from(["any rank".into()]) },
+            )]),
+            files: BTreeSet::from(["a/b.txt".into(), "a/c".into(), "d".into()]),
         }
     }
 
@@ -222,12 +291,43 @@ mod tests {
         assert_eq!(
             String::from_utf8(written.clone()).unwrap(),
             concat!(
-                r#"{"description":"gives back what it gets","inputs":[{"datatype":"BYTES","name":"text","shape":[-1,2]}],"#,
-                r#""models":{"standard":{"format":"onnx"}},"name":"echo","outputs":[{"datatype":"BYTES","name":"any rank"},"#,
+                r#"{"description":"gives back what it gets","files":["a/b.txt","a/c","d"],"inputs":[{"datatype":"BYTES","name":"text","shape":[-1,2]}],"#,
+                r#""models":{"standard":{"format":"onnx","labels":["any rank"]}},"name":"echo","outputs":[{"datatype":"BYTES","name":"any rank"},"#,
                 r#"{"datatype":"BYTES","name":"scalar","shape":[]}],"version":"1.0.0-rc.1"}"#
             )
         );
         assert_eq!(oci::decode::<Wire>(&written).unwrap().check(), Ok(config()));
+    }
+
+    fn model(config: &mut Config) -> &mut ModelConfig {
+        config.models.values_mut().next().unwrap()
+    }
+
+    #[test]
+    fn outputs_with_labels_have_one_order() {
+        let wire = |labels: &str| {
+            let text =
+                format!(r#"{{"models":{{"a":{{"format":"onnx","labels":[{labels}]}}}},"name":"a","version":"1"}}"#);
+            oci::decode::<Wire>(text.as_bytes()).unwrap().check()
+        };
+        assert_eq!(wire(r#""x","y""#).unwrap().models["a"].labels.len(), 2);
+        for labels in [r#""y","x""#, r#""x","x""#] {
+            assert!(wire(labels).unwrap_err().contains("not in order"), "{labels}");
+        }
+    }
+
+    #[test]
+    fn a_file_has_one_place_in_one_folder() {
+        let check = |paths: &[&str]| files(&paths.iter().map(|&path| path.to_owned()).collect());
+        assert_eq!(check(&["a", "b/c", "b/d.txt", "b.c/d"]), Ok(()));
+        for path in ["", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a\\b", "a\nb", &"x".repeat(256)] {
+            assert!(check(&[path]).is_err(), "{path:?}");
+        }
+        assert!(check(&["a/b/c", "a"]).unwrap_err().contains("`a` is a file"));
+        let many: BTreeSet<_> = (0..=MAX_ITEMS).map(|number| number.to_string()).collect();
+        assert!(files(&many).unwrap_err().contains("at most 256 files"));
+        let text = r#"{"files":["b","a"],"name":"a","version":"1"}"#;
+        assert!(oci::decode::<Wire>(text.as_bytes()).unwrap().check().unwrap_err().contains("not in order"));
     }
 
     #[track_caller]
@@ -244,7 +344,9 @@ mod tests {
         refused(|config| config.version = String::new(), "a version");
         refused(|config| config.description = Some("\u{1b}[2J".into()), "one line");
         refused(|config| config.license = Some("x".repeat(MAX_TEXT + 1)), "one line");
-        refused(|config| *config.models.values_mut().next().unwrap() = "Onnx".into(), "a model format");
+        refused(|config| config.models.values_mut().next().unwrap().format = "Onnx".into(), "a model format");
+        refused(|config| model(config).labels.extend(["\n".to_owned()]), "one line");
+        refused(|config| model(config).labels.extend((0..MAX_ITEMS).map(|n| n.to_string())), "outputs with labels");
         refused(|config| config.signature.as_mut().unwrap().outputs.clear(), "no `[[output]]`");
         refused(|config| config.signature.as_mut().unwrap().outputs[1].name = "any rank".into(), "twice");
     }

@@ -3,27 +3,30 @@
 //! thing follows it. `attacks` has the list of what is changed.
 
 use crate::{
-    Bundle, Config, Digest, Error, PrivateKey, Store, TrustPolicy, Verified, accept_unsigned,
+    Bundle, Config, Digest, Error, ModelConfig, PrivateKey, Store, TrustPolicy, Verified, accept_unsigned,
     archive::{self, Content},
     config::Wire,
     digest::Piece,
     dsse::{Envelope, Statement},
     inspect,
     oci::{self, EMPTY_CONTENT, Index, Manifest},
-    verify,
+    read_labels, verify,
 };
 use ed25519_dalek::{SigningKey, pkcs8::EncodePublicKey};
 use proptest::prelude::*;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
 use tempfile::TempDir;
-use torpor_manifest::FunctionName;
+use torpor_manifest::{FunctionName, ModelName};
+use torpor_tensor::{DType, Dim, Signature, TensorSpec};
 
 pub(crate) const MODULE: &[u8] = b"\0asm\x0d\0\x01\0";
 pub(crate) const MODEL: &[u8] = b"weights";
+/// What an OpenVINO IR has in a second file.
+pub(crate) const WEIGHTS: &[u8] = b"numbers";
 
 /// A change to some bytes.
 pub(crate) type Change = Box<dyn Fn(Vec<u8>) -> Vec<u8>>;
@@ -36,8 +39,15 @@ pub(crate) fn config(version: &str) -> Config {
         description: None,
         license: None,
         signature: None,
-        models: BTreeMap::from([("standard".parse().unwrap(), "onnx".to_owned())]),
+        models: models("onnx", &[]),
+        files: BTreeSet::new(),
     }
+}
+
+/// The model `standard`, with labels of these outputs.
+fn models(format: &str, labels: &[&str]) -> BTreeMap<ModelName, ModelConfig> {
+    let labels = labels.iter().map(|&output| output.to_owned()).collect();
+    BTreeMap::from([("standard".parse().unwrap(), ModelConfig { format: format.to_owned(), labels })])
 }
 
 /// A key made from one number, the same in each run.
@@ -133,8 +143,52 @@ impl Parts {
 
 /// The manifest of `echo` with this model.
 pub(crate) fn manifest(content: Piece, model: &[u8]) -> Vec<u8> {
-    let models = BTreeMap::from([("standard".parse().unwrap(), Piece::of(model))]);
-    oci::encode(&Manifest::function(&config("1"), content, Piece::of(MODULE), &models))
+    oci::encode(&Manifest::function(&config("1"), content, Piece::of(MODULE), &[Piece::of(model)]))
+}
+
+/// Makes the model one of two files, both of which belong to the bundle.
+pub(crate) fn openvino(parts: &mut Parts) {
+    parts.config = oci::encode(&Wire::new(&openvino_config()));
+    parts.manifest = Box::new(openvino_manifest);
+    parts.stray = Some(WEIGHTS.to_vec());
+}
+
+fn openvino_config() -> Config {
+    Config { models: models("openvino-ir", &[]), ..config("1") }
+}
+
+/// The manifest of `echo` with a model of two files.
+pub(crate) fn openvino_manifest(content: Piece) -> Vec<u8> {
+    let parts = [Piece::of(MODEL), Piece::of(WEIGHTS)];
+    oci::encode(&Manifest::function(&openvino_config(), content, Piece::of(MODULE), &parts))
+}
+
+/// Gives an output of the model these labels, which belong to the bundle. The function's own output `scores` has three numbers.
+pub(crate) fn labelled(parts: &mut Parts, output: &str, labels: &[u8]) {
+    let spec = |name: &str, dims: &[Dim]| {
+        let shape = Some(dims.to_vec());
+        TensorSpec { name: name.into(), dtype: DType::F32, shape }
+    };
+    let scores = spec("scores", &[Dim::Any, Dim::Fixed(3)]);
+    let signature = Some(Signature { inputs: vec![spec("x", &[])], outputs: vec![scores] });
+    let config = Config { models: models("onnx", &[output]), signature, ..config("1") };
+    parts.config = oci::encode(&Wire::new(&config));
+    let pieces = [Piece::of(MODEL), Piece::of(labels)];
+    parts.manifest =
+        Box::new(move |content| oci::encode(&Manifest::function(&config, content, Piece::of(MODULE), &pieces)));
+    parts.stray = Some(labels.to_vec());
+}
+
+/// Gives the module one file of this path, which belongs to the bundle, and perhaps a size that it does not have.
+pub(crate) fn with_file(parts: &mut Parts, path: &str, size: Option<u64>) {
+    let config = Config { files: BTreeSet::from([path.to_owned()]), ..config("1") };
+    parts.config = oci::encode(&Wire::new(&config));
+    let mut file = Piece::of(WEIGHTS);
+    file.size = size.unwrap_or(file.size);
+    let pieces = [Piece::of(MODEL), file];
+    parts.manifest =
+        Box::new(move |content| oci::encode(&Manifest::function(&config, content, Piece::of(MODULE), &pieces)));
+    parts.stray = Some(WEIGHTS.to_vec());
 }
 
 /// A forgery as a file, and the policy that is to judge it.
@@ -169,6 +223,33 @@ impl Forged {
 #[test]
 fn the_unchanged_parts_are_accepted() {
     assert_eq!(Parts::good().write().verify().unwrap().publishers, ["acme", "audit"]);
+}
+
+#[test]
+fn the_unchanged_parts_of_a_model_of_two_files_are_accepted() {
+    let mut parts = Parts::good();
+    openvino(&mut parts);
+    let model = parts.write().verify().unwrap().models["standard"].clone();
+    assert_eq!(model.weights.map(|weights| weights.digest), Some(Digest::of(WEIGHTS)));
+}
+
+#[test]
+fn labels_are_inspected_and_stored() {
+    let mut parts = Parts::good();
+    labelled(&mut parts, "scores", b"a\nb\nc\n");
+    let forged = parts.write();
+    assert_eq!(inspect(&forged.path).unwrap().models[0].labels[0].count, 3);
+    let model = forged.verify().unwrap().models["standard"].clone();
+    assert_eq!(read_labels(&model.labels["scores"]).unwrap(), ["a", "b", "c"]);
+}
+
+#[test]
+fn files_are_inspected_and_stored() {
+    let mut parts = Parts::good();
+    with_file(&mut parts, "fixture/numbers", None);
+    let forged = parts.write();
+    assert_eq!(inspect(&forged.path).unwrap().files[0].path, "fixture/numbers");
+    assert_eq!(forged.verify().unwrap().files["fixture/numbers"].digest, Digest::of(WEIGHTS));
 }
 
 #[test]

@@ -10,14 +10,12 @@ use crate::{
     config::Wire,
     digest::Piece,
     dsse::Envelope,
-    oci::{self, EMPTY_CONTENT, Index, Manifest},
+    labels,
+    oci::{self, Descriptor, EMPTY_CONTENT, Index, Manifest},
+    part::{MAX_FILES, Part},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
-use torpor_manifest::ModelName;
+use std::{collections::BTreeSet, path::Path};
 
 /// The most signatures that one bundle has.
 const MAX_SIGNATURES: usize = 64;
@@ -45,7 +43,8 @@ pub(crate) struct Contents {
     pub(crate) config: Config,
     pub(crate) config_piece: Piece,
     pub(crate) module: Piece,
-    pub(crate) models: BTreeMap<ModelName, Piece>,
+    /// All that is neither, in the order of its layers.
+    pub(crate) parts: Vec<(Part, Piece)>,
 }
 
 impl Layout {
@@ -76,28 +75,54 @@ impl Layout {
         let config_piece = manifest.config.piece();
         let wire: Wire = decode(archive, "its config", &archive.read(config_piece)?)?;
         let config = wire.check().map_err(|why| archive.damaged(format!("its config is wrong: {why}")))?;
-        let Some((module, models)) = manifest.layers.split_first() else {
+        let Some((module, layers)) = manifest.layers.split_first() else {
             return Err(archive.damaged("its manifest names no module"));
         };
         let module = module.piece();
-        let models: Option<BTreeMap<ModelName, Piece>> =
-            models.iter().map(|layer| Some((layer.model()?, layer.piece()))).collect();
-        let models = models.unwrap_or_default();
+        let pieces: Vec<Piece> = layers.iter().map(Descriptor::piece).collect();
+        let parts = config.parts();
         if self.version != config.version {
             return Err(archive.damaged("its tag in `index.json` is not its version"));
         }
-        if !models.keys().eq(config.models.keys()) || manifest.layers.len() != 1 + models.len() {
-            return Err(archive.damaged("its manifest has other layers than its config has models"));
+        if let Some(part) = parts.get(pieces.len()) {
+            return Err(
+                archive.damaged(format!("its manifest does not have all layers that its config names, as {part}"))
+            );
         }
-        if manifest != Manifest::function(&config, config_piece, module, &models) {
+        if pieces.len() > parts.len() {
+            return Err(archive.damaged("its manifest has more layers than its config names"));
+        }
+        let expected = Manifest::function(&config, config_piece, module, &pieces);
+        let other = layers.iter().zip(&expected.layers[1..]).position(|(layer, expected)| layer != expected);
+        if let Some(other) = other {
+            return Err(archive.damaged(format!("its manifest does not describe {} as its config does", parts[other])));
+        }
+        if manifest != expected {
             return Err(archive.damaged("its manifest and config do not fit each other"));
         }
-        let contents = Contents { config, config_piece, module, models };
+        let parts = parts.into_iter().zip(pieces).collect();
+        let contents = Contents { config, config_piece, module, parts };
+        let files = contents.parts.iter().filter(|(part, _)| matches!(part, Part::File(_)));
+        if files.map(|(_, piece)| piece.size).fold(0, u64::saturating_add) > MAX_FILES {
+            return Err(archive.damaged(format!("its files are longer than {MAX_FILES} bytes together")));
+        }
         contents.pieces().try_for_each(|piece| archive.has(piece))?;
         if !archive.holds_only(&self.reached(&contents)) {
             return Err(archive.damaged("it has a blob that does not belong to it"));
         }
+        for (part, piece) in &contents.parts {
+            if let Part::Labels(_, output) = part {
+                let count = self.labels(part, *piece)?;
+                labels::fit(&contents.config, output, count).map_err(|why| wrong(archive, part, &why))?;
+            }
+        }
         Ok(contents)
+    }
+
+    /// How many labels there are in a part that is labels.
+    pub(crate) fn labels(&self, part: &Part, piece: Piece) -> Result<usize, Error> {
+        let labels = labels::parse(&self.archive.read(piece)?);
+        labels.map(|labels| labels.len()).map_err(|why| wrong(&self.archive, part, &why))
     }
 
     /// The digests of everything that the bundle consists of.
@@ -115,7 +140,7 @@ impl Layout {
 impl Contents {
     /// What the manifest names.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece> {
-        [self.config_piece, self.module].into_iter().chain(self.models.values().copied())
+        [self.config_piece, self.module].into_iter().chain(self.parts.iter().map(|(_, piece)| *piece))
     }
 }
 
@@ -137,6 +162,10 @@ impl Attached {
         }
         Ok(Attached { referrer, piece, envelope })
     }
+}
+
+fn wrong(archive: &Archive, part: &Part, why: &str) -> Error {
+    archive.damaged(format!("{part} are wrong: {why}"))
 }
 
 fn decode<T: Serialize + DeserializeOwned>(archive: &Archive, what: &str, content: &[u8]) -> Result<T, Error> {

@@ -20,9 +20,11 @@ mod error;
 pub mod fuzzing;
 mod judge;
 mod key;
+mod labels;
 mod layout;
 mod oci;
 mod pack;
+mod part;
 mod policy;
 mod progress;
 mod recipe;
@@ -38,16 +40,17 @@ mod attacks;
 mod forged;
 
 pub use blob::{Blob, Stamp};
-pub use config::Config;
+pub use config::{Config, ModelConfig};
 pub use digest::{Digest, InvalidDigest};
 pub use error::Error;
 pub use key::{KeyFiles, PrivateKey, keygen};
+pub use labels::read_labels;
 pub use pack::{Overrides, Packed, name, pack, pack_with};
 pub use policy::{Key, Pattern, Revocation, Rule, TrustPolicy};
 pub use progress::Progress;
 pub use report::{
-    Layer, ModelLayer, Report, RuleReport, SignatureReport, TensorReport, inspect, inspect_with, verify_file,
-    verify_file_with,
+    FileLayer, LabelsLayer, Layer, ModelLayer, Report, RuleReport, SignatureReport, TensorReport, inspect,
+    inspect_with, verify_file, verify_file_with,
 };
 pub use sign::{Signed, sign, sign_with};
 pub use store::Store;

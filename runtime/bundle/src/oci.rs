@@ -3,10 +3,13 @@
 //! Each has exactly one spelling: compact JSON with its keys in the order of the alphabet. `oci-spec` has these documents too,
 //! but with unordered annotations and without refusing what it does not know. Pure.
 
-use crate::{Config, Digest, digest::Piece};
+use crate::{
+    Config, Digest,
+    digest::Piece,
+    part::{self, Part},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
-use torpor_manifest::ModelName;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -14,7 +17,9 @@ const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const FUNCTION: &str = "application/vnd.torpor.function.v1";
 const CONFIG: &str = "application/vnd.torpor.function.config.v1+json";
 const MODULE: &str = "application/wasm";
+const MODEL_CONFIG: &str = "application/vnd.cncf.model.weight.config.v1.raw";
 const MODEL: &str = "application/vnd.cncf.model.weight.v1.raw";
+const FILE: &str = "application/vnd.torpor.file.v1";
 const SIGNATURE: &str = "application/vnd.torpor.signature.v1";
 const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
 
@@ -24,6 +29,9 @@ const LICENSES: &str = "org.opencontainers.image.licenses";
 const VERSION: &str = "org.opencontainers.image.version";
 const TAG: &str = "org.opencontainers.image.ref.name";
 const MODEL_NAME: &str = "vnd.torpor.model.name";
+const MODEL_PART: &str = "vnd.torpor.model.part";
+const MODEL_OUTPUT: &str = "vnd.torpor.model.output";
+const FILE_PATH: &str = "vnd.torpor.file.path";
 const KEY_ID: &str = "vnd.torpor.signature.keyid";
 
 /// The content of the config that a manifest without one has.
@@ -71,9 +79,33 @@ impl Descriptor {
         Piece { digest: self.digest, size: self.size }
     }
 
-    /// The model whose weights this layer is.
-    pub(crate) fn model(&self) -> Option<ModelName> {
-        self.annotations.get(MODEL_NAME)?.parse().ok()
+    /// The layer of a part of what `config` says. The names of files are made from those of models, so that the folder that a
+    /// publisher packed from does not show in the digest, and `oras pull` never writes two layers to one file.
+    fn part(config: &Config, part: &Part, piece: Piece) -> Self {
+        match part {
+            Part::Model(name) => {
+                let format = config.models.get(name).map_or("", |model| &model.format);
+                let file = format!("{name}.{}", part::extension(format));
+                Descriptor::new(MODEL, piece).note(TITLE, file).note(MODEL_NAME, name.as_str())
+            }
+            Part::Weights(name) => Descriptor::new(MODEL, piece)
+                .note(TITLE, format!("{name}.bin"))
+                .note(MODEL_NAME, name.as_str())
+                .note(MODEL_PART, "weights"),
+            Part::File(path) => {
+                Descriptor::new(FILE, piece).note(TITLE, format!("files/{path}")).note(FILE_PATH, path.as_str())
+            }
+            Part::Labels(name, output) => {
+                // An output may have any name, a file not. No model has a folder in its name.
+                let outputs = config.models.get(name).into_iter().flat_map(|model| &model.labels);
+                let index = outputs.take_while(|other| *other != output).count();
+                Descriptor::new(MODEL_CONFIG, piece)
+                    .note(TITLE, format!("labels/{name}.{index}.txt"))
+                    .note(MODEL_NAME, name.as_str())
+                    .note(MODEL_PART, "labels")
+                    .note(MODEL_OUTPUT, output.as_str())
+            }
+        }
     }
 }
 
@@ -141,13 +173,8 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// The manifest of a function: its config, its module and its models, which are those that the config names.
-    pub(crate) fn function(
-        config: &Config,
-        content: Piece,
-        module: Piece,
-        models: &BTreeMap<ModelName, Piece>,
-    ) -> Self {
+    /// The manifest of a function: its config, its module and its parts, which are those that the config names, in their order.
+    pub(crate) fn function(config: &Config, content: Piece, module: Piece, parts: &[Piece]) -> Self {
         let texts = [
             (TITLE, Some(config.name.as_str())),
             (VERSION, Some(config.version.as_str())),
@@ -157,12 +184,8 @@ impl Manifest {
         let annotations =
             texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text?.to_owned()))).collect();
         let mut layers = vec![Descriptor::new(MODULE, module).note(TITLE, format!("{}.wasm", config.name))];
-        // The file's name is made from the model's, so that the folder that a publisher packed from does not show in the digest
-        // and `oras pull` never writes two models to one file.
-        layers.extend(models.iter().map(|(name, piece)| {
-            let format = config.models.get(name).map_or("", String::as_str);
-            Descriptor::new(MODEL, *piece).note(TITLE, format!("{name}.{format}")).note(MODEL_NAME, name.as_str())
-        }));
+        let part = |(part, &piece): (&Part, &Piece)| Descriptor::part(config, part, piece);
+        layers.extend(config.parts().iter().zip(parts).map(part));
         Manifest {
             annotations,
             artifact_type: FUNCTION.to_owned(),

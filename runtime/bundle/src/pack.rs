@@ -1,14 +1,17 @@
 //! From a module's folder to a bundle. The same inputs give the same bytes, whoever packs them where and when.
 
 use crate::{
-    Digest, Error, Progress,
+    Config, Digest, Error, Progress,
     archive::{self, Content},
     component,
     config::Wire,
     digest::{self, Piece},
     error::io_at,
+    labels,
     oci::{self, Index, Manifest},
-    recipe, text,
+    part::{MAX_FILES, Part},
+    recipe::{self, Recipe},
+    text,
 };
 use std::{
     collections::BTreeMap,
@@ -29,7 +32,7 @@ const RECIPE: &str = "bundle.toml";
 pub struct Overrides {
     /// The module.
     pub module: Option<PathBuf>,
-    /// Models by name; each must be in the `bundle.toml`.
+    /// Models by name; each must be in the `bundle.toml`. Where the format has a second file, it is beside the one given here.
     pub models: BTreeMap<ModelName, PathBuf>,
 }
 
@@ -74,22 +77,29 @@ pub fn pack_with(dir: &Path, overrides: &Overrides, out: &Path, progress: &dyn P
         return Err(unfit(&file, why, format!("add `[model.{name}]`, or correct the name")));
     }
     let module = overrides.module.clone().unwrap_or_else(|| dir.join(&recipe.module));
-    let path = |(name, path): (&ModelName, &PathBuf)| {
-        (name.clone(), overrides.models.get(name).cloned().unwrap_or_else(|| dir.join(path)))
-    };
-    let models: Vec<(ModelName, PathBuf)> = recipe.models.iter().map(path).collect();
+    let located = |part: Part| (source(&part, &recipe, overrides, dir), part);
+    let parts: Vec<(PathBuf, Part)> = recipe.config.parts().into_iter().map(located).collect();
     // Each file is read twice, here and when it is written, since its digest comes before it in the tar. What cannot be read is
     // told below.
-    let files = models.iter().map(|(_, file)| file).chain([&module]);
+    let files = parts.iter().map(|(file, _)| file).chain([&module]);
     let bytes: u64 = files.filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum();
     progress.expect(bytes.saturating_mul(2));
 
     let mut blobs = BTreeMap::new();
     let module = add_module(&mut blobs, module, progress)?;
-    let add = |(name, path)| Ok((name, add(&mut blobs, path, progress)?));
-    let models = models.into_iter().map(add).collect::<Result<BTreeMap<_, _>, Error>>()?;
+    let add = |(path, part): (PathBuf, Part)| match part {
+        Part::Labels(_, output) => add_labels(&mut blobs, &path, &recipe.config, &output, progress),
+        Part::Model(_) | Part::Weights(_) | Part::File(_) => add(&mut blobs, path, progress),
+    };
+    let parts = parts.into_iter().map(add).collect::<Result<Vec<_>, Error>>()?;
+    let pieces = recipe.config.parts().into_iter().zip(&parts);
+    let files = pieces.filter(|(part, _)| matches!(part, Part::File(_)));
+    if files.map(|(_, piece)| piece.size).sum::<u64>() > MAX_FILES {
+        let why = format!("its `[files]` are longer than {MAX_FILES} bytes together");
+        return Err(unfit(&file, why, "leave some out; what is that large is a model, or belongs on the host"));
+    }
     let config = oci::encode(&Wire::new(&recipe.config));
-    let manifest = oci::encode(&Manifest::function(&recipe.config, Piece::of(&config), module, &models));
+    let manifest = oci::encode(&Manifest::function(&recipe.config, Piece::of(&config), module, &parts));
     let manifest_piece = Piece::of(&manifest);
     let index = oci::encode(&Index::new(manifest_piece, &recipe.config.version, Vec::new()));
     if [&config, &manifest].iter().any(|document| document.len() as u64 > archive::MAX_DOCUMENT) {
@@ -100,6 +110,25 @@ pub fn pack_with(dir: &Path, overrides: &Overrides, out: &Path, progress: &dyn P
     }
     archive::write(out, &blobs, &index, progress)?;
     Ok(Packed { digest: manifest_piece.digest, name: recipe.config.name, version: recipe.config.version })
+}
+
+/// The file of a part: one given instead, else the one in the `bundle.toml` of the folder `dir`.
+fn source(part: &Part, recipe: &Recipe, overrides: &Overrides, dir: &Path) -> PathBuf {
+    match part {
+        Part::Model(name) => match overrides.models.get(name) {
+            Some(file) => file.clone(),
+            None => dir.join(&recipe.models[name].model),
+        },
+        Part::Weights(name) => match (overrides.models.get(name), &recipe.models[name].weights) {
+            // Weights of one model fit no other, so those in the recipe do not count any more.
+            (Some(file), _) => recipe::weights_beside(file),
+            (None, Some(weights)) => dir.join(weights),
+            (None, None) => recipe::weights_beside(&dir.join(&recipe.models[name].model)),
+        },
+        Part::File(path) => dir.join(&recipe.files[path]),
+        // Labels say what an output means, whichever file it is computed by.
+        Part::Labels(name, output) => dir.join(&recipe.models[name].labels[output]),
+    }
 }
 
 /// Adds the module: a file as it is, or the component that a core module makes, which is made in memory.
@@ -128,6 +157,26 @@ fn add_module(
         }
     }
     add(blobs, path, progress)
+}
+
+/// Adds the labels of an output, which are checked.
+fn add_labels(
+    blobs: &mut BTreeMap<Digest, Content<'_>>,
+    path: &Path,
+    config: &Config,
+    output: &str,
+    progress: &dyn Progress,
+) -> Result<Piece, Error> {
+    let content = labels::bounded(File::open(path)).map_err(io_at("read", path))?;
+    let labels = labels::parse(&content).and_then(|labels| labels::fit(config, output, labels.len()));
+    labels.map_err(|why| {
+        let help = "write one label on each line, in UTF-8, and as many as the output has numbers";
+        unfit(path, format!("these are no labels of the output `{output}`: {why}"), help)
+    })?;
+    let piece = Piece::of(&content);
+    progress.advance(piece.size.saturating_mul(2));
+    blobs.insert(piece.digest, Content::Bytes(content));
+    Ok(piece)
 }
 
 /// Adds a file to what is written.

@@ -6,6 +6,7 @@ use crate::{
     digest::Piece,
     judge,
     layout::{Attached, Contents, Layout},
+    part::Part,
     policy::shown,
     verify,
 };
@@ -37,6 +38,9 @@ pub struct Report {
     pub module: Layer,
     /// Its models, in the order of their names.
     pub models: Vec<ModelLayer>,
+    /// Its files for the module, in the order of their paths.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileLayer>,
     /// Whose signatures make it loadable, by name; empty where no policy was asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub publishers: Vec<String>,
@@ -86,6 +90,36 @@ pub struct ModelLayer {
     /// Its format, such as `onnx`.
     pub format: String,
     /// The digest of its content.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The file of its weights, where the format has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Layer>,
+    /// The labels of its outputs, in the order of the outputs' names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<LabelsLayer>,
+}
+
+/// A file for the module in a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileLayer {
+    /// The path under which the module may see it.
+    pub path: String,
+    /// The digest of its content.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// The labels of an output of a model in a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LabelsLayer {
+    /// The name of the output.
+    pub output: String,
+    /// How many there are.
+    pub count: usize,
+    /// The digest of the text.
     pub digest: Digest,
     /// Its length in bytes.
     pub size: u64,
@@ -216,18 +250,45 @@ fn report(layout: &Layout, contents: &Contents, progress: &dyn Progress) -> Resu
         inputs: config.signature.as_ref().map(|signature| tensors(&signature.inputs)).unwrap_or_default(),
         outputs: config.signature.as_ref().map(|signature| tensors(&signature.outputs)).unwrap_or_default(),
         module: Layer { digest, size },
-        models: contents
-            .models
-            .iter()
-            .map(|(name, &Piece { digest, size })| {
-                let format = config.models.get(name).cloned().unwrap_or_default();
-                ModelLayer { name: name.to_string(), format, digest, size }
-            })
-            .collect(),
+        models: models(layout, contents)?,
+        files: contents.parts.iter().filter_map(file).collect(),
         publishers: Vec::new(),
         rules: Vec::new(),
         signatures: layout.signatures.iter().map(|attached| signature(layout, contents, attached)).collect(),
     })
+}
+
+/// The models, each with what belongs to it, which comes after it.
+fn models(layout: &Layout, contents: &Contents) -> Result<Vec<ModelLayer>, Error> {
+    let mut models = Vec::<ModelLayer>::new();
+    for (part, piece) in &contents.parts {
+        let Piece { digest, size } = *piece;
+        match part {
+            Part::Model(name) => {
+                let format = contents.config.models.get(name).map(|model| model.format.clone()).unwrap_or_default();
+                let (name, labels) = (name.to_string(), Vec::new());
+                models.push(ModelLayer { name, format, digest, size, weights: None, labels });
+            }
+            Part::Weights(_) => {
+                if let Some(model) = models.last_mut() {
+                    model.weights = Some(Layer { digest, size });
+                }
+            }
+            Part::File(_) => {}
+            Part::Labels(_, output) => {
+                let count = layout.labels(part, *piece)?;
+                if let Some(model) = models.last_mut() {
+                    model.labels.push(LabelsLayer { output: output.clone(), count, digest, size });
+                }
+            }
+        }
+    }
+    Ok(models)
+}
+
+fn file((part, piece): &(Part, Piece)) -> Option<FileLayer> {
+    let Part::File(path) = part else { return None };
+    Some(FileLayer { path: path.clone(), digest: piece.digest, size: piece.size })
 }
 
 fn tensor(spec: &TensorSpec) -> TensorReport {

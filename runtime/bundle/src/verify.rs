@@ -6,6 +6,7 @@
 use crate::{
     Blob, Config, Digest, Error, Store, TrustPolicy, judge,
     layout::{Contents, Layout},
+    part::Part,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,6 +40,8 @@ pub struct Bundle {
     pub module: Blob,
     /// Its models, by the name that the module loads.
     pub models: BTreeMap<ModelName, Model>,
+    /// Its files for the module, by the paths under which the module may see them.
+    pub files: BTreeMap<String, Blob>,
     /// The digest of its index, by which the store finds all of it again, signatures included.
     pub index: Digest,
     /// Every blob that it consists of in the store, the index included.
@@ -52,6 +55,10 @@ pub struct Model {
     pub format: String,
     /// The file.
     pub blob: Blob,
+    /// The file of its weights, where the format has one.
+    pub weights: Option<Blob>,
+    /// The labels of its outputs, by their names; [`read_labels`](crate::read_labels) reads them.
+    pub labels: BTreeMap<String, Blob>,
 }
 
 /// Checks that `policy` lets the bundle at `path` run as `function`, and puts its parts into `store`.
@@ -146,20 +153,45 @@ fn ingest(
     publishers: Vec<String>,
     store: &Store,
 ) -> Result<Verified<Bundle>, Error> {
-    let Contents { config, config_piece, module, models } = contents;
+    let Contents { config, config_piece, module, parts } = contents;
     store.ingest(&layout.archive, config_piece)?;
     let module = store.ingest(&layout.archive, module)?;
-    let model = |(name, piece): (ModelName, _)| {
-        let format = config.models.get(&name).cloned().unwrap_or_default();
-        Ok((name, Model { format, blob: store.ingest(&layout.archive, piece)? }))
-    };
-    let models: BTreeMap<_, Model> = models.into_iter().map(model).collect::<Result<_, Error>>()?;
     let mut blobs = BTreeSet::from([config_piece.digest, module.digest]);
-    blobs.extend(models.values().map(|model| model.blob.digest));
+    let mut models = BTreeMap::<ModelName, Model>::new();
+    let mut files = BTreeMap::new();
+    for (part, piece) in parts {
+        let blob = store.ingest(&layout.archive, piece)?;
+        blobs.insert(blob.digest);
+        match part {
+            Part::Model(name) => {
+                let format = config.models.get(&name).map(|model| model.format.clone()).unwrap_or_default();
+                models.insert(name, Model { format, blob, weights: None, labels: BTreeMap::new() });
+            }
+            // What belongs to a model comes after it.
+            Part::Weights(name) => {
+                models.entry(name).and_modify(|model| model.weights = Some(blob));
+            }
+            Part::File(path) => {
+                files.insert(path, blob);
+            }
+            Part::Labels(name, output) => {
+                models.entry(name).and_modify(|model| drop(model.labels.insert(output, blob)));
+            }
+        }
+    }
     for document in layout.documents() {
         blobs.insert(store.ingest(&layout.archive, document)?.digest);
     }
     let index = store.put(&layout.archive.index)?;
     blobs.insert(index);
-    Ok(Verified(Bundle { manifest_digest: layout.manifest.digest, publishers, config, module, models, index, blobs }))
+    Ok(Verified(Bundle {
+        manifest_digest: layout.manifest.digest,
+        publishers,
+        config,
+        module,
+        models,
+        files,
+        index,
+        blobs,
+    }))
 }

@@ -4,6 +4,7 @@ use crate::{
     bindings::PredictFunction,
     derived::{Derived, host_key, io_at},
     error::{DeployError, Error},
+    files::Folders,
     function::Function,
     guest::{Capabilities, Guest},
     load::Loader,
@@ -67,6 +68,8 @@ pub(crate) struct Shared {
     backends: Backends,
     /// Where models that guests bring are while they are opened.
     loaded: PathBuf,
+    /// The files of bundles, where modules may be shown them.
+    pub(crate) folders: Folders,
     metrics: Arc<Metrics>,
     /// What is needed to wake each function that somebody still holds, replaced ones included.
     recipes: Mutex<Vec<Weak<Recipe>>>,
@@ -89,6 +92,7 @@ impl Engine {
         let _ = std::fs::remove_dir_all(&loaded);
         std::fs::create_dir_all(&loaded).map_err(io_at("create", &loaded))?;
         let optimized = Optimized::new(Derived::open(config.state.join("optimized"), key)?);
+        let folders = Folders::open(config.state.join("files"))?;
         let ticker = Ticker::start(wasmtime.weak()).map_err(|error| Error::Engine(format!("no thread: {error}")))?;
         let places = Semaphore::new(usize::try_from(config.instances).unwrap_or(Semaphore::MAX_PERMITS));
         let recipes = Mutex::default();
@@ -103,6 +107,7 @@ impl Engine {
                 places,
                 backends,
                 loaded,
+                folders,
                 metrics,
                 recipes,
             }),
@@ -121,8 +126,9 @@ impl Engine {
         let loader =
             limit.map(|limit| Loader::new(&self.shared.backends, self.shared.loaded.clone(), limit)).transpose()?;
         let recipe = Arc::new(recipe);
-        let capabilities =
-            Capabilities::new(&manifest, loader).map_err(|(path, source)| DeployError::Folder { path, source })?;
+        let files = recipe.files().map(|files| self.shared.folders.path(files.bundle));
+        let capabilities = Capabilities::new(&manifest, loader, files)
+            .map_err(|(path, source)| DeployError::Folder { path, source })?;
         let metrics = self.shared.metrics.function(manifest.name.as_str());
         self.shared.recipes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&recipe));
         Ok(Function::new(Arc::clone(&self.shared), manifest, bundle, recipe, capabilities, metrics))
@@ -140,11 +146,11 @@ impl Engine {
         self.shared.metrics.retain(keep);
     }
 
-    /// Removes the compiled modules and optimized models of blobs that `keep` does not name, and those that another version of
-    /// this host or of a library made. Returns how many files those were. Must not run beside [`Engine::deploy`].
+    /// Removes the compiled modules, optimized models and folders of files of blobs that `keep` does not name, and those that
+    /// another version of this host or of a library made. Returns how many files those were. Must not run beside [`Engine::deploy`].
     pub fn collect(&self, keep: &HashSet<Digest>) -> usize {
-        let Shared { precompiled, optimized, backends, .. } = &*self.shared;
-        precompiled.collect(keep) + optimized.collect(keep, backends)
+        let Shared { precompiled, optimized, folders, backends, .. } = &*self.shared;
+        precompiled.collect(keep) + optimized.collect(keep, backends) + folders.collect(keep)
     }
 }
 

@@ -83,6 +83,9 @@ pub enum DeployError {
         "the manifest has `[trigger.inference]`, but the bundle declares no inputs and outputs; add them to its `bundle.toml`"
     )]
     NoSignature,
+    /// The manifest grants the bundle's files, of which there are none.
+    #[error("the manifest has `bundle-files` in `[allow]`, but the bundle has no files; leave it out")]
+    NoFiles,
     /// The manifest grants a model that is not in the bundle.
     #[error("the manifest grants the model `{model}`, but the bundle has {available}")]
     NoModel {

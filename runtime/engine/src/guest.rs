@@ -31,14 +31,20 @@ pub(crate) struct Capabilities {
     memory: usize,
     command: Command,
     allow: Allow,
+    /// The folder of the bundle's files, and where the module sees it, if the manifest grants that.
+    bundle_files: Option<(PathBuf, String)>,
     /// There where the manifest lets instances load models of their own.
     loader: Option<Loader>,
 }
 
 impl Capabilities {
     /// # Errors
-    /// When a granted folder cannot be opened; its path comes with the error.
-    pub(crate) fn new(manifest: &Manifest, loader: Option<Loader>) -> Result<Self, (PathBuf, io::Error)> {
+    /// When a granted folder of the host cannot be opened; its path comes with the error.
+    pub(crate) fn new(
+        manifest: &Manifest,
+        loader: Option<Loader>,
+        bundle_files: Option<PathBuf>,
+    ) -> Result<Self, (PathBuf, io::Error)> {
         for grant in &manifest.allow.files {
             std::fs::read_dir(&grant.host).map_err(|error| (grant.host.clone(), error))?;
         }
@@ -47,6 +53,7 @@ impl Capabilities {
             memory: usize::try_from(manifest.limits.memory.as_u64()).unwrap_or(usize::MAX),
             command: manifest.command.clone(),
             allow: manifest.allow.clone(),
+            bundle_files: bundle_files.zip(manifest.allow.bundle_files.clone()),
             loader,
         })
     }
@@ -67,10 +74,11 @@ impl Capabilities {
         for (name, value) in &self.allow.env {
             builder.env(name, value);
         }
-        for grant in &self.allow.files {
+        let own = self.bundle_files.iter().map(|(host, guest)| (host, guest));
+        for (host, guest) in own.chain(self.allow.files.iter().map(|grant| (&grant.host, &grant.guest))) {
             // The folder was there at deploy; if it went away since, the guest finds it missing, as any program would.
-            if let Err(error) = builder.preopened_dir(&grant.host, &grant.guest, FsPerms::ReadOnly) {
-                tracing::warn!(function = %self.function, folder = %grant.host.display(), %error, "a granted folder is gone");
+            if let Err(error) = builder.preopened_dir(host, guest, FsPerms::ReadOnly) {
+                tracing::warn!(function = %self.function, folder = %host.display(), %error, "a granted folder is gone");
             }
         }
         builder

@@ -31,6 +31,7 @@ mod console;
 mod derived;
 mod engine;
 mod error;
+mod files;
 mod function;
 mod guest;
 mod inference;

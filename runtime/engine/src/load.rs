@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 use tempfile::NamedTempFile;
-use torpor_nn::{Backend, Backends, Choice, Model, ModelFormat, OpenOptions, onnx};
+use torpor_nn::{Backend, Backends, Choice, Model, ModelFiles, ModelFormat, OpenOptions, onnx};
 
 /// Models that one instance may load in its life. Each has a thread of its own while it is open.
 const MAX_MODELS: usize = 8;
@@ -66,8 +66,8 @@ impl Loader {
         });
         // The file goes away when this function ends: an open model has no need of it.
         let file = written.await.map_err(|_| LoadError::Interrupted)??;
-        let (backend, path) = (Arc::clone(&self.backend), file.path().to_owned());
-        Ok(Model::open(backend, path, ModelFormat::Onnx, OpenOptions::default()).await?)
+        let files = ModelFiles::one(ModelFormat::Onnx, file.path());
+        Ok(Model::open(Arc::clone(&self.backend), files, OpenOptions::default()).await?)
     }
 }
 

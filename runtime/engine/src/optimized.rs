@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 use torpor_bundle::{Blob, Digest};
-use torpor_nn::{Backend, Backends, ModelFormat};
+use torpor_nn::{Backend, Backends, ModelFiles};
 
 /// Lives as long as the engine.
 pub(crate) struct Optimized {
@@ -36,17 +36,23 @@ impl Optimized {
         Optimized { files, processor: processor(), none: Mutex::default() }
     }
 
-    /// The optimized form of `model`, which is made where it is missing or damaged. `None` where it cannot be had: then the
+    /// The optimized form of the model `files`, whose content is `model` and perhaps `weights`; it is made where it is missing or damaged. `None` where it cannot be had: then the
     /// model itself is opened, which takes longer and tells what is wrong with it.
-    pub(crate) fn get(&self, backend: &dyn Backend, model: &Blob, format: ModelFormat) -> Option<PathBuf> {
-        let name = self.name(backend, model, format);
+    pub(crate) fn get(
+        &self,
+        backend: &dyn Backend,
+        files: &ModelFiles,
+        model: &Blob,
+        weights: Option<&Blob>,
+    ) -> Option<PathBuf> {
+        let name = self.name(backend, files, model, weights);
         if self.none().contains(&name) {
             return None;
         }
         if let Some(path) = self.files.authentic(&name) {
             return Some(path);
         }
-        let write = |path: &Path| match backend.optimize(&model.path, format, path)? {
+        let write = |path: &Path| match backend.optimize(files, path)? {
             true => Ok(()),
             false => Err(Failed::None),
         };
@@ -80,8 +86,10 @@ impl Optimized {
         })
     }
 
-    fn name(&self, backend: &dyn Backend, model: &Blob, format: ModelFormat) -> String {
-        format!("{}{}.{}", model.digest.hex(), self.mark(backend), format.extension())
+    fn name(&self, backend: &dyn Backend, files: &ModelFiles, model: &Blob, weights: Option<&Blob>) -> String {
+        // The same description may come with other weights.
+        let weights = weights.map(|weights| format!("-{}", weights.digest.hex())).unwrap_or_default();
+        format!("{}{}{weights}.{}", model.digest.hex(), self.mark(backend), files.format.extension())
     }
 
     /// What tells apart the forms of one model.

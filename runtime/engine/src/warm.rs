@@ -5,21 +5,24 @@ use crate::{
     command::CommandPre,
     engine::Shared,
     error::{DeployError, WakeError, chain},
+    files::Files,
     guest::Guest,
     memory,
     precompiled::{Kind, Mapped},
 };
 use futures::future::{join, join_all};
 use std::{
+    collections::BTreeMap,
     num::NonZeroUsize,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 use torpor_bundle::{Blob, Bundle, Digest};
 use torpor_manifest::{BackendChoice, FunctionName, Manifest, ModelGrant, ModelName};
-use torpor_nn::{Backend, BackendKind, Backends, Choice, Device, Model, ModelFormat, OpenOptions, Precision};
-use torpor_tensor::{NamedTensor, Signature};
+use torpor_nn::{
+    Backend, BackendKind, Backends, Choice, Device, Model, ModelFiles, ModelFormat, OpenOptions, Precision,
+};
+use torpor_tensor::{Dim, NamedTensor, Signature};
 use wasmtime::component::Component;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
@@ -48,6 +51,8 @@ pub(crate) struct Recipe {
     predict: bool,
     http: bool,
     models: Vec<Ingredient>,
+    /// The bundle's files, if the manifest grants them.
+    files: Option<Files>,
 }
 
 /// One granted model.
@@ -56,7 +61,11 @@ pub(crate) struct Ingredient {
     pub(crate) name: ModelName,
     pub(crate) backend: Arc<dyn Backend>,
     blob: Blob,
-    format: ModelFormat,
+    weights: Option<Blob>,
+    /// The labels of its outputs, by their names.
+    labels: BTreeMap<String, Blob>,
+    /// Where the model and its weights are.
+    files: ModelFiles,
     options: OpenOptions,
 }
 
@@ -80,8 +89,18 @@ pub(crate) struct Code {
 /// The open models of one function, by the names under which its manifest grants them.
 pub(crate) struct Models {
     function: FunctionName,
-    models: Vec<(ModelName, Model)>,
+    models: Vec<Granted>,
 }
+
+/// One of them.
+struct Granted {
+    name: ModelName,
+    model: Model,
+    /// The labels of its outputs, by their names.
+    labels: Labels,
+}
+
+type Labels = BTreeMap<String, Vec<String>>;
 
 impl Recipe {
     pub(crate) fn new(manifest: &Manifest, bundle: &Bundle, backends: &Backends) -> Result<Self, DeployError> {
@@ -101,7 +120,10 @@ impl Recipe {
                 model.format.parse().map_err(|error: torpor_nn::UnknownFormat| failed(error.into()))?;
             let options = options(grant);
             let backend = Arc::clone(backends.choose(choice(grant.backend), format, &options).map_err(failed)?);
-            Ok(Ingredient { name: name.clone(), backend, blob: model.blob.clone(), format, options })
+            let weights = model.weights.as_ref().map(|weights| weights.path.clone());
+            let files = ModelFiles { format, model: model.blob.path.clone(), weights };
+            let (blob, weights, labels) = (model.blob.clone(), model.weights.clone(), model.labels.clone());
+            Ok(Ingredient { name: name.clone(), backend, blob, weights, labels, files, options })
         };
         Ok(Recipe {
             function: manifest.name.clone(),
@@ -110,7 +132,12 @@ impl Recipe {
             predict: manifest.trigger.inference.is_some(),
             http: manifest.trigger.http.is_some(),
             models: manifest.models.iter().map(ingredient).collect::<Result<_, DeployError>>()?,
+            files: files(manifest, bundle)?,
         })
+    }
+
+    pub(crate) fn files(&self) -> Option<&Files> {
+        self.files.as_ref()
     }
 
     pub(crate) fn models(&self) -> &[Ingredient] {
@@ -124,18 +151,30 @@ impl Recipe {
 
     /// What must stay in the store for the function to wake.
     pub(crate) fn blobs(&self) -> impl Iterator<Item = Digest> {
-        std::iter::once(self.module.digest).chain(self.models.iter().map(|model| model.blob.digest))
+        let models = self.models.iter().flat_map(Ingredient::blobs);
+        let files = self.files.iter().flat_map(Files::blobs);
+        // The folder of files is kept under the digest of their bundle.
+        let bundle = self.files.iter().map(|files| files.bundle);
+        std::iter::once(self.module.digest).chain(models.chain(files).map(|blob| blob.digest)).chain(bundle)
     }
 
     /// Does once what every wake will do with the code, so that a module that cannot be served is found at deploy.
     pub(crate) fn rehearse(&self, engine: &Shared) -> Result<(), DeployError> {
+        self.lay_out(engine)?;
         engine.precompiled.prepare(&engine.wasmtime, &self.module, self.kind)?;
         self.code(engine)?;
         for model in &self.models {
+            let failed = |source| DeployError::Model { model: model.name.clone(), source };
+            model.files.check().map_err(failed)?;
             // A model that cannot be opened is found by the first wake, which says why.
             model.optimized(engine);
         }
         Ok(())
+    }
+
+    /// Sees to it that the bundle's files are where instances look for them.
+    fn lay_out(&self, engine: &Shared) -> Result<(), DeployError> {
+        self.files.as_ref().map_or(Ok(()), |files| engine.folders.make(files))
     }
 
     fn code(&self, engine: &Shared) -> Result<(Code, Duration, Duration), DeployError> {
@@ -162,6 +201,23 @@ impl Recipe {
             http: http.map_err(no_export("http", "wasi:http/incoming-handler"))?,
             command: None,
         })
+    }
+}
+
+/// The bundle's files, as far as the manifest grants them.
+fn files(manifest: &Manifest, bundle: &Bundle) -> Result<Option<Files>, DeployError> {
+    match (&manifest.allow.bundle_files, Files::of(bundle)) {
+        (Some(_), None) => Err(DeployError::NoFiles),
+        (Some(_), files) => Ok(files),
+        (None, files) => {
+            if files.is_some() {
+                tracing::info!(
+                    function = %manifest.name,
+                    "the bundle has files that the manifest does not grant; see `bundle-files` in `[allow]`"
+                );
+            }
+            Ok(None)
+        }
     }
 }
 
@@ -199,35 +255,67 @@ fn options(grant: &ModelGrant) -> OpenOptions {
 }
 
 impl Ingredient {
-    /// The optimized form of the model, where it has one. It is made for the processor, so no other device opens it.
-    fn optimized(&self, engine: &Shared) -> Option<PathBuf> {
-        let on_processor = self.options.device == Device::Cpu;
-        on_processor.then(|| engine.optimized.get(&*self.backend, &self.blob, self.format)).flatten()
+    /// What the model consists of.
+    fn blobs(&self) -> impl Iterator<Item = &Blob> {
+        std::iter::once(&self.blob).chain(&self.weights).chain(self.labels.values())
     }
 
-    async fn open(&self, engine: &Arc<Shared>) -> Result<Model, WakeError> {
+    /// The optimized form of the model, where it has one. It is made for the processor, so no other device opens it.
+    fn optimized(&self, engine: &Shared) -> Option<ModelFiles> {
+        let on_processor = self.options.device == Device::Cpu;
+        let form = || engine.optimized.get(&*self.backend, &self.files, &self.blob, self.weights.as_ref());
+        on_processor.then(form).flatten().map(|path| ModelFiles::one(self.files.format, path))
+    }
+
+    async fn open(&self, engine: &Arc<Shared>) -> Result<Granted, WakeError> {
+        let (model, labels) = self.opened(engine).await?;
+        let unfit = labels.iter().find_map(|(output, labels)| unfit(output, labels.len(), model.signature()));
+        if let Some(reason) = unfit {
+            let source = torpor_nn::Error::Files { model: self.files.to_string(), reason };
+            return Err(WakeError::Model { model: self.name.clone(), source });
+        }
+        Ok(Granted { name: self.name.clone(), model, labels })
+    }
+
+    async fn opened(&self, engine: &Arc<Shared>) -> Result<(Model, Labels), WakeError> {
         let found = tokio::task::spawn_blocking({
             let (engine, model) = (Arc::clone(engine), self.clone());
-            move || -> Result<Option<PathBuf>, DeployError> {
-                // One look at the file's metadata, unless somebody has touched the file: then it is hashed again.
-                model.blob.check()?;
-                Ok(model.optimized(&engine))
+            move || -> Result<(Option<ModelFiles>, Labels), DeployError> {
+                // One look at each file's metadata, unless somebody has touched the file: then it is hashed again.
+                model.blobs().try_for_each(Blob::check)?;
+                let read = |(output, blob): (&String, &Blob)| Ok((output.clone(), torpor_bundle::read_labels(blob)?));
+                let labels = model.labels.iter().map(read).collect::<Result<_, torpor_bundle::Error>>()?;
+                Ok((model.optimized(&engine), labels))
             }
         });
-        let optimized = found.await.map_err(|_| WakeError::Interrupted)??;
-        let open = |path, optimized| {
-            Model::open(Arc::clone(&self.backend), path, self.format, OpenOptions { optimized, ..self.options })
-        };
-        if let Some(path) = optimized {
-            match open(path, true).await {
-                Ok(model) => return Ok(model),
+        let (optimized, labels) = found.await.map_err(|_| WakeError::Interrupted)??;
+        let open =
+            |files, optimized| Model::open(Arc::clone(&self.backend), files, OpenOptions { optimized, ..self.options });
+        if let Some(files) = optimized {
+            match open(files, true).await {
+                Ok(model) => return Ok((model, labels)),
                 Err(error) => {
                     tracing::warn!(model = %self.name, error = chain(&error), "the optimized form does not open")
                 }
             }
         }
-        let opened = open(self.blob.path.clone(), false).await;
-        opened.map_err(|source| WakeError::Model { model: self.name.clone(), source })
+        let opened = open(self.files.clone(), false).await;
+        let model = opened.map_err(|source| WakeError::Model { model: self.name.clone(), source })?;
+        Ok((model, labels))
+    }
+}
+
+/// Why so many labels are not those of an output of a model that has this signature.
+fn unfit(output: &str, count: usize, signature: &Signature) -> Option<String> {
+    let Some(spec) = signature.outputs.iter().find(|spec| spec.name == output) else {
+        return Some(format!("the bundle has labels of an output `{output}`, which the model does not have"));
+    };
+    match spec.shape.as_deref().map(<[Dim]>::last) {
+        Some(Some(Dim::Fixed(size))) if *size != count as u64 => {
+            Some(format!("the bundle has {count} labels of the output `{output}`, whose last dimension has {size}"))
+        }
+        Some(None) => Some(format!("the bundle has labels of the output `{output}`, which is one number")),
+        _ => None,
     }
 }
 
@@ -239,7 +327,10 @@ impl Warm {
         let code = tokio::task::spawn_blocking({
             let recipe = Arc::clone(&recipe);
             let engine = Arc::clone(&engine);
-            move || recipe.code(&engine)
+            move || {
+                recipe.lay_out(&engine)?;
+                recipe.code(&engine)
+            }
         });
         let models = async {
             let opened = join_all(recipe.models.iter().map(|model| model.open(&engine))).await;
@@ -247,9 +338,8 @@ impl Warm {
         };
         let (code, (opened, session)) = join(code, models).await;
 
-        let names = recipe.models.iter().map(|ingredient| ingredient.name.clone());
         let models = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let models = Arc::new(Models { function: recipe.function.clone(), models: names.zip(models).collect() });
+        let models = Arc::new(Models { function: recipe.function.clone(), models });
         let (code, map, link) = code.map_err(|_| WakeError::Interrupted)??;
         let timing = WakeTiming { map, link, session, total: start.elapsed() };
         let memory = before.zip(memory::resident()).map(|(before, after)| after.saturating_sub(before));
@@ -261,7 +351,7 @@ impl Warm {
         let Warm { code, models, .. } = self;
         drop(code);
         match Arc::into_inner(models) {
-            Some(models) => models.models.into_iter().for_each(|(_, model)| model.close()),
+            Some(models) => models.models.into_iter().for_each(|granted| granted.model.close()),
             // An instance outlives its request only if the life cycle is broken; its drop then closes the models.
             None => tracing::error!("an instance still holds the models of a function that goes to sleep"),
         }
@@ -278,21 +368,26 @@ impl Models {
 
     /// Where a granted model stands.
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
-        self.models.iter().position(|(granted, _)| granted.as_str() == name)
+        self.models.iter().position(|granted| granted.name.as_str() == name)
     }
 
     /// The names of all, in alphabetical order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.models.iter().map(|(name, _)| name.as_str())
+        self.models.iter().map(|granted| granted.name.as_str())
     }
 
     pub(crate) fn name(&self, model: usize) -> &str {
-        self.models[model].0.as_str()
+        self.models[model].name.as_str()
     }
 
     /// What a model takes and gives.
     pub(crate) fn signature(&self, model: usize) -> &Arc<Signature> {
-        self.models[model].1.signature()
+        self.models[model].model.signature()
+    }
+
+    /// The labels of an output, where the bundle has some.
+    pub(crate) fn labels(&self, model: usize, output: &str) -> Option<&[String]> {
+        self.models[model].labels.get(output).map(Vec::as_slice)
     }
 
     /// Runs a model once.
@@ -301,7 +396,7 @@ impl Models {
         model: usize,
         inputs: Vec<NamedTensor>,
     ) -> Result<Vec<NamedTensor>, torpor_nn::Error> {
-        self.models[model].1.run(inputs).await
+        self.models[model].model.run(inputs).await
     }
 
     /// Tells the operator of a model that failed for no fault of its inputs.

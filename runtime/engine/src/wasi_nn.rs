@@ -243,6 +243,11 @@ impl models::Host for Guest {
         let specs = |specs: &[TensorSpec]| specs.iter().map(spec_to_wit).collect();
         Ok(Some(models::ModelSpec { inputs: specs(&signature.inputs), outputs: specs(&signature.outputs) }))
     }
+
+    fn labels(&mut self, model: String, output: String) -> Result<Option<Vec<String>>> {
+        let Some(model) = self.models.position(&model) else { return Ok(None) };
+        Ok(self.models.labels(model, &output).map(<[String]>::to_vec))
+    }
 }
 
 fn spec_to_wit(spec: &TensorSpec) -> models::TensorSpec {

@@ -209,7 +209,9 @@ fn allow(report: &mut Report<'_>, table: &Section<'_>) -> Allow {
     }
     let env = table.table(report, "env", &ENV).map(|table| env(report, &table)).unwrap_or_default();
     let load = table.size(report, "load", ByteSize::bytes(1)..=ByteSize::gib(1));
-    Allow { outbound, env, files: files(report, table), load }
+    let files = files(report, table);
+    let bundle_files = bundle_files(report, table, &files);
+    Allow { outbound, env, files, bundle_files, load }
 }
 
 fn env(report: &mut Report<'_>, table: &Section<'_>) -> BTreeMap<String, EnvValue> {
@@ -258,6 +260,20 @@ fn files(report: &mut Report<'_>, table: &Section<'_>) -> Vec<FileGrant> {
         }
     }
     grants
+}
+
+fn bundle_files(report: &mut Report<'_>, table: &Section<'_>, files: &[FileGrant]) -> Option<String> {
+    let (guest, span) = table.string(report, "bundle-files")?;
+    if let Some(label) = guest_fault(&guest) {
+        let message = format!("`{}` is not a place for a folder in the module", shown(&guest));
+        report.mistake(&span, message, label, "write an absolute path without `.` and `..`, such as `/`");
+        return None;
+    }
+    if files.iter().any(|grant| grant.guest == guest) {
+        let message = format!("two folders are at `{}`", shown(&guest));
+        report.mistake(&span, message, "`files` has one there, too", "give each folder a path of its own");
+    }
+    Some(guest.into_owned())
 }
 
 fn guest_fault(path: &str) -> Option<&'static str> {

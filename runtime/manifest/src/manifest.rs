@@ -110,6 +110,8 @@ pub struct Allow {
     pub env: BTreeMap<String, EnvValue>,
     /// Folders that it may read.
     pub files: Vec<FileGrant>,
+    /// The absolute path at which it may read the files of its bundle; `None` for none of them.
+    pub bundle_files: Option<String>,
     /// Bytes of models that one instance may bring itself, 1 byte to 1 GiB; `None` for none at all.
     pub load: Option<ByteSize>,
 }

@@ -238,6 +238,13 @@ pub(crate) static ALLOW: Table = Table {
             "folders that it may read, never write",
         ),
         key(
+            "bundle-files",
+            Kind::Text(Text { noun: "path", pattern: "^/" }),
+            optional("absent", "\"/\""),
+            "absolute",
+            "where it may read the files that its bundle brings; without this it sees none of them",
+        ),
+        key(
             "load",
             Kind::Size(ByteSize::bytes(1)..=ByteSize::gib(1)),
             optional("absent", "\"8MiB\""),

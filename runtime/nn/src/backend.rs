@@ -1,6 +1,6 @@
 //! The two traits that a backend implements.
 
-use crate::{Cancel, Error};
+use crate::{Cancel, Error, ModelFiles};
 use std::{fmt, num::NonZeroUsize, path::Path, str::FromStr, sync::Arc};
 use torpor_tensor::{NamedTensor, Signature};
 
@@ -44,6 +44,8 @@ impl fmt::Display for BackendKind {
 pub enum ModelFormat {
     /// A serialized ONNX `ModelProto`.
     Onnx,
+    /// A network in OpenVINO's intermediate representation: a description in XML, and a file of weights.
+    OpenVinoIr,
     /// A TensorFlow Lite flatbuffer.
     TfLite,
 }
@@ -53,6 +55,7 @@ impl ModelFormat {
     pub const fn extension(self) -> &'static str {
         match self {
             ModelFormat::Onnx => "onnx",
+            ModelFormat::OpenVinoIr => "xml",
             ModelFormat::TfLite => "tflite",
         }
     }
@@ -62,6 +65,7 @@ impl fmt::Display for ModelFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             ModelFormat::Onnx => "ONNX",
+            ModelFormat::OpenVinoIr => "OpenVINO IR",
             ModelFormat::TfLite => "TensorFlow Lite",
         })
     }
@@ -69,7 +73,7 @@ impl fmt::Display for ModelFormat {
 
 /// A model format of which this version knows nothing.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("no backend knows the model format `{0}`; expected `onnx` or `tflite`")]
+#[error("no backend knows the model format `{0}`; expected `onnx`, `openvino-ir` or `tflite`")]
 pub struct UnknownFormat(String);
 
 impl FromStr for ModelFormat {
@@ -78,6 +82,7 @@ impl FromStr for ModelFormat {
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         match name {
             "onnx" => Ok(ModelFormat::Onnx),
+            "openvino-ir" => Ok(ModelFormat::OpenVinoIr),
             "tflite" => Ok(ModelFormat::TfLite),
             other => Err(UnknownFormat(other.to_owned())),
         }
@@ -204,18 +209,18 @@ pub trait Backend: Send + Sync {
     /// Whether the library reads files of this format.
     fn opens(&self, format: ModelFormat) -> bool;
 
-    /// Loads the model at `path`. Takes milliseconds to seconds and blocks: only a worker thread may call it.
+    /// Loads a model of a format that it opens. Takes milliseconds to seconds and blocks: only a worker thread may call it.
     ///
     /// # Errors
     /// [`Error::Open`] when the file is damaged, too new, or uses an operator that the library lacks.
-    fn open(&self, path: &Path, format: ModelFormat, options: &OpenOptions) -> Result<Arc<dyn Session>, Error>;
+    fn open(&self, files: &ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Session>, Error>;
 
-    /// Writes the form of the model at `path` that this library opens fastest on this processor to `out`. False where the
+    /// Writes the form of a model that this library opens fastest on this processor to `out`. False where the
     /// library has no such form; nothing is written then. Blocks for longer than opening does.
     ///
     /// # Errors
     /// [`Error::Open`] when the model cannot be opened, or the form cannot be written.
-    fn optimize(&self, _path: &Path, _format: ModelFormat, _out: &Path) -> Result<bool, Error> {
+    fn optimize(&self, _files: &ModelFiles, _out: &Path) -> Result<bool, Error> {
         Ok(false)
     }
 }

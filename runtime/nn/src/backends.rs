@@ -68,7 +68,10 @@ impl Backends {
         match choice {
             Choice::Only(backend) => match self.missing.iter().find(|(kind, _)| *kind == backend) {
                 Some((_, reason)) => Err(Error::BackendUnavailable { backend, reason: reason.clone() }),
-                None => Err(Error::NoBackend { format }),
+                None => {
+                    let reason = format!("it reads no {format} models; write `backend = \"auto\"`");
+                    Err(Error::Unsupported { backend, reason })
+                }
             },
             Choice::Auto => Err(Error::NoBackend { format }),
         }

@@ -1,8 +1,7 @@
 //! A backend that computes nothing, so that workers and cancellation can be tested without a model file.
 
-use crate::{Backend, BackendKind, Cancel, Error, ModelFormat, OpenOptions, Session};
+use crate::{Backend, BackendKind, Cancel, Error, ModelFiles, ModelFormat, OpenOptions, Session};
 use std::{
-    path::Path,
     sync::{Arc, Barrier, Mutex, PoisonError},
     thread::ThreadId,
 };
@@ -89,9 +88,9 @@ impl Backend for FakeBackend {
         true
     }
 
-    fn open(&self, path: &Path, _format: ModelFormat, _options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
+    fn open(&self, files: &ModelFiles, _options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
         if let Behaviour::Unopenable(reason) = self.0.behaviour {
-            let (model, reason) = (path.display().to_string(), reason.to_owned());
+            let (model, reason) = (files.to_string(), reason.to_owned());
             return Err(Error::Open { backend: BackendKind::Fake, model, reason });
         }
         let x = TensorSpec { name: "x".into(), dtype: DType::U8, shape: Some(vec![Dim::Any]) };

@@ -9,6 +9,8 @@ mod backends;
 mod cancel;
 #[cfg(test)]
 mod fake;
+mod files;
+pub mod ir;
 mod model;
 pub mod onnx;
 mod queue;
@@ -17,6 +19,7 @@ mod quick;
 pub use backend::{Backend, BackendKind, Device, ModelFormat, OpenOptions, Precision, Session, UnknownFormat};
 pub use backends::{Backends, Choice};
 pub use cancel::Cancel;
+pub use files::ModelFiles;
 pub use model::Model;
 
 /// Why a model could not be opened or run.
@@ -53,6 +56,14 @@ pub enum Error {
     /// The bundle declares a model format of which this version knows nothing.
     #[error(transparent)]
     UnknownFormat(#[from] UnknownFormat),
+    /// The files of a model are not all there, or refer to others.
+    #[error("the model `{model}` is refused: {reason}")]
+    Files {
+        /// Path of the model file.
+        model: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The backend refused the model file.
     #[error("`{backend}` cannot open the model `{model}`: {reason}")]
     Open {

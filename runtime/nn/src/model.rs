@@ -1,13 +1,12 @@
 //! A session with worker threads of its own: the bridge from async code to blocking native runs.
 
 use crate::{
-    Backend, BackendKind, Cancel, Error, ModelFormat, OpenOptions, Session,
+    Backend, BackendKind, Cancel, Error, ModelFiles, OpenOptions, Session,
     queue::{PushError, Queue},
     quick::{Class, Quick},
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
     sync::Arc,
     thread::JoinHandle,
     time::Instant,
@@ -54,29 +53,24 @@ impl Drop for Closing {
 }
 
 impl Model {
-    /// Opens the model at `path` on a new thread, which then becomes its first worker.
+    /// Opens a model on a new thread, which then becomes its first worker.
     ///
     /// # Errors
     /// What [`Backend::open`] says, or that no thread could be had.
-    pub async fn open(
-        backend: Arc<dyn Backend>,
-        path: PathBuf,
-        format: ModelFormat,
-        options: OpenOptions,
-    ) -> Result<Self, Error> {
+    pub async fn open(backend: Arc<dyn Backend>, files: ModelFiles, options: OpenOptions) -> Result<Self, Error> {
         let kind = backend.kind();
         let jobs = Closing(Arc::new(Queue::new(QUEUE, options.parallel.get())));
         let (opened, is_open) = oneshot::channel();
-        let model = path.display().to_string();
+        let model = files.to_string();
         let failed = |reason: String| Error::Open { backend: kind, model: model.clone(), reason };
 
         let first = spawn(kind, 0, {
             let queue = Arc::clone(&jobs.0);
             move || {
-                let session = catch_unwind(AssertUnwindSafe(|| backend.open(&path, format, &options)));
+                let session = catch_unwind(AssertUnwindSafe(|| backend.open(&files, &options)));
                 let session = session.unwrap_or_else(|panic| {
                     let reason = format!("the backend panicked: {}", panic_text(&*panic));
-                    Err(Error::Open { backend: kind, model: path.display().to_string(), reason })
+                    Err(Error::Open { backend: kind, model: files.to_string(), reason })
                 });
                 match session {
                     Ok(session) => {
@@ -197,7 +191,10 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{FakeBackend, FakeModel};
+    use crate::{
+        ModelFormat,
+        fake::{FakeBackend, FakeModel},
+    };
     use bytes::Bytes;
     use std::{num::NonZeroUsize, time::Duration};
     use torpor_tensor::{DType, Tensor};
@@ -208,7 +205,7 @@ mod tests {
 
     async fn open(model: FakeModel, parallel: usize) -> Result<Model, Error> {
         let options = OpenOptions { parallel: NonZeroUsize::new(parallel).unwrap(), ..OpenOptions::default() };
-        Model::open(Arc::new(FakeBackend::new(model)), PathBuf::from("fake"), ModelFormat::Onnx, options).await
+        Model::open(Arc::new(FakeBackend::new(model)), ModelFiles::one(ModelFormat::Onnx, "fake"), options).await
     }
 
     #[tokio::test]

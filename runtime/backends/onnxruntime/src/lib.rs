@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use torpor_nn::{Backend, BackendKind, Device, Error, ModelFormat, OpenOptions, Precision, Session};
+use torpor_nn::{Backend, BackendKind, Device, Error, ModelFiles, ModelFormat, OpenOptions, Precision, Session};
 
 /// ONNX Runtime, loaded. One per process, since the library keeps global state.
 pub struct OnnxRuntime {
@@ -149,7 +149,8 @@ impl Backend for OnnxRuntime {
         matches!(format, ModelFormat::Onnx)
     }
 
-    fn open(&self, path: &Path, _format: ModelFormat, options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
+    fn open(&self, files: &ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
+        let path = files.model.as_path();
         self.accepts(options).map_err(|reason| failed(path, reason))?;
         let level = if options.optimized { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
         let open = || -> Result<ort::session::Session, ort::Error> {
@@ -166,7 +167,8 @@ impl Backend for OnnxRuntime {
         Ok(Arc::new(session::OrtSession::new(session).map_err(|reason| failed(path, reason))?))
     }
 
-    fn optimize(&self, path: &Path, _format: ModelFormat, out: &Path) -> Result<bool, Error> {
+    fn optimize(&self, files: &ModelFiles, out: &Path) -> Result<bool, Error> {
+        let path = files.model.as_path();
         // The library writes the form while it opens the model.
         let open = || -> Result<ort::session::Session, ort::Error> {
             ort::session::Session::builder(&self.environment)?

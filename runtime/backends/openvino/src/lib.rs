@@ -20,7 +20,7 @@ use std::{
     sync::Arc,
 };
 use tempfile::TempDir;
-use torpor_nn::{Backend, BackendKind, Device, Error, ModelFormat, OpenOptions, Precision, Session};
+use torpor_nn::{Backend, BackendKind, Device, Error, ModelFiles, ModelFormat, OpenOptions, Precision, Session};
 
 /// What a device says it computes well with.
 const CAPABILITIES: &CStr = c"OPTIMIZATION_CAPABILITIES";
@@ -170,19 +170,20 @@ impl Backend for OpenVino {
     }
 
     fn opens(&self, format: ModelFormat) -> bool {
-        matches!(format, ModelFormat::Onnx | ModelFormat::TfLite)
+        matches!(format, ModelFormat::Onnx | ModelFormat::OpenVinoIr | ModelFormat::TfLite)
     }
 
-    fn open(&self, path: &Path, format: ModelFormat, options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
+    fn open(&self, files: &ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
         let open = || -> Result<session::OvSession, String> {
             let device = device_name(options.device).ok_or_else(|| format!("it has no device `{}`", options.device))?;
             // Kept until the model is compiled, which may read on.
-            let named = Named::new(path, format)?;
-            let model = self.core.read(&text(&named.path)?)?;
+            let named = Named::new(&files.model, files.format)?;
+            let weights = files.weights.as_deref().map(text).transpose()?;
+            let model = self.core.read(&text(&named.path)?, weights.as_deref())?;
             let compiled = self.core.compile(&model, device, &properties(options)?)?;
             session::OvSession::new(&model, compiled)
         };
-        let failed = |reason| Error::Open { backend: BackendKind::OpenVino, model: path.display().to_string(), reason };
+        let failed = |reason| Error::Open { backend: BackendKind::OpenVino, model: files.to_string(), reason };
         Ok(Arc::new(open().map_err(failed)?))
     }
 }

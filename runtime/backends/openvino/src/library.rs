@@ -174,11 +174,10 @@ impl Core {
         unsafe { Self::made(|core| sys::ov_core_create(core)) }
     }
 
-    /// Reads a model.
-    pub(crate) fn read(&self, model: &CStr) -> Result<Model, String> {
-        // No format that is read here has a second file.
-        let weights = ptr::null();
-        // SAFETY: the core and the text are alive; the library writes a pointer that it hands over.
+    /// Reads a model, and its weights where they are in a file of their own.
+    pub(crate) fn read(&self, model: &CStr, weights: Option<&CStr>) -> Result<Model, String> {
+        let weights = weights.map_or(ptr::null(), CStr::as_ptr);
+        // SAFETY: the core and the texts are alive, and no weights are a null pointer; the library writes a pointer that it hands over.
         unsafe { Model::made(|made| sys::ov_core_read_model(self.0.as_ptr(), model.as_ptr(), weights, made)) }
     }
 

@@ -6,8 +6,8 @@ mod convert;
 mod plan;
 
 use plan::Plan;
-use std::{path::Path, sync::Arc};
-use torpor_nn::{Backend, BackendKind, Cancel, Error, ModelFormat, OpenOptions, Session};
+use std::sync::Arc;
+use torpor_nn::{Backend, BackendKind, Cancel, Error, ModelFiles, ModelFormat, OpenOptions, Session};
 use torpor_tensor::{NamedTensor, Signature};
 use tract_onnx::{
     prelude::{Framework, TValue, TVec, TractResult},
@@ -35,16 +35,16 @@ impl Backend for Tract {
         matches!(format, ModelFormat::Onnx)
     }
 
-    fn open(&self, path: &Path, _format: ModelFormat, options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
+    fn open(&self, files: &ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
         if options.threads.get() > 1 {
             tracing::debug!(threads = options.threads, "tract runs a model on one thread; `parallel` adds more");
         }
-        let failed = |reason| Error::Open { backend: BackendKind::Tract, model: path.display().to_string(), reason };
+        let failed = |reason| Error::Open { backend: BackendKind::Tract, model: files.to_string(), reason };
         self.accepts(options).map_err(failed)?;
         // Declared intermediate and output shapes are hints that real models often get wrong; tract infers its own.
         let framework = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
         let open = || -> TractResult<TractSession> {
-            let model = framework.model_for_path(path)?;
+            let model = framework.model_for_path(&files.model)?;
             // tract would find it in the first run.
             if let Some(node) = model.nodes().iter().find(|node| node.op_is::<UnimplementedOp>()) {
                 bail!("it has no operator for `{}`: {}", node.name, node.op.name());

@@ -93,6 +93,16 @@ fn what_makes_no_bundle_is_told() {
     refused(|fixture| fs::remove_file(fixture.path("model.onnx")).unwrap(), &none, "cannot read `");
     refused(|fixture| fs::remove_file(fixture.path("bundle.toml")).unwrap(), &none, "bundle.toml`");
     refused(|fixture| fixture.write("bundle.toml", b"name = 1"), &none, "bundle.toml:1:8: invalid type");
+    let labels = |labels: &'static [u8]| {
+        move |fixture: &Fixture| {
+            let text = RECIPE.replace("[[input]]", "labels = { scores = \"labels.txt\" }\n\n[[input]]");
+            fixture.write("bundle.toml", text.as_bytes());
+            fixture.write("labels.txt", labels);
+        }
+    };
+    refused(labels(b"a\nb\n"), &none, "there are 2, and the last dimension of the output `scores` has 3");
+    refused(labels(b"a\n\nc\n"), &none, "labels.txt`: these are no labels of the output `scores`: line 2");
+    refused(labels(b""), &none, "labels.txt`: these are no labels");
     let unknown = Overrides { models: BTreeMap::from([("standart".parse().unwrap(), "x".into())]), ..none };
     refused(|_| {}, &unknown, "it has no model `standart`");
 }
@@ -172,6 +182,10 @@ fn progress_ends_where_it_was_said_to() {
         assert!(told.done.get() >= least as u64, "{} of {least}", told.done.get());
     };
     let bundle = fixture.bundle();
+    // Labels are read whole, and count all the same.
+    fixture.write("labels.txt", b"a\nb\nc\n");
+    let text = RECIPE.replace("[[input]]", "labels = { scores = \"labels.txt\" }\n\n[[input]]");
+    fixture.write("bundle.toml", text.as_bytes());
     whole(2 * weights.len(), &|told| drop(pack_with(&fixture.path(""), &Overrides::default(), &bundle, told).unwrap()));
     whole(weights.len(), &|told| drop(sign_with(&key, &bundle, told).unwrap()));
     whole(weights.len(), &|told| drop(inspect_with(&bundle, None, told).unwrap()));

@@ -36,6 +36,7 @@ args = ["--top", "5", ""]
 
 [allow]
 load = "8MiB"
+bundle-files = "/"
 outbound = ["api.example.com", "[::1]:8443"]
 env = { LOG = "größer", EMPTY = "" }
 

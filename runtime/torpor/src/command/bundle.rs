@@ -86,10 +86,23 @@ fn render(report: &Report) -> String {
         }
     }
     let module = ["module".to_owned(), String::new(), bytes(report.module.size), report.module.digest.to_string()];
-    let models = report.models.iter().map(|model| {
-        [format!("model {}", model.name), model.format.clone(), bytes(model.size), model.digest.to_string()]
+    let models = report.models.iter().flat_map(|model| {
+        let row = [format!("model {}", model.name), model.format.clone(), bytes(model.size), model.digest.to_string()];
+        let weights = model.weights.as_ref().map(|weights| {
+            [format!("weights {}", model.name), String::new(), bytes(weights.size), weights.digest.to_string()]
+        });
+        let labels = model.labels.iter().map(|labels| {
+            let what = format!("labels {} {}", model.name, labels.output);
+            [what, format!("{} lines", labels.count), bytes(labels.size), labels.digest.to_string()]
+        });
+        std::iter::once(row).chain(weights).chain(labels)
     });
-    let _ = write!(text, "\n{}", table(["CONTENT", "FORMAT", "SIZE", "DIGEST"], std::iter::once(module).chain(models)));
+    let files = report
+        .files
+        .iter()
+        .map(|file| [format!("file {}", file.path), String::new(), bytes(file.size), file.digest.to_string()]);
+    let rows = std::iter::once(module).chain(models).chain(files);
+    let _ = write!(text, "\n{}", table(["CONTENT", "FORMAT", "SIZE", "DIGEST"], rows));
     let tensors = |what: &'static str, tensors: &'_ [TensorReport]| -> Vec<[String; 4]> {
         tensors
             .iter()

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 use torpor::Libraries;
-use torpor_nn::{Backend, BackendKind, Cancel, Error, ModelFormat, OpenOptions, Session};
+use torpor_nn::{Backend, BackendKind, Cancel, Error, ModelFiles, ModelFormat, OpenOptions, Session};
 use torpor_tensor::{DType, NamedTensor, Shape, Tensor};
 
 /// The backends of this machine. One that is missing is a note, and in CI a failure.
@@ -67,7 +67,7 @@ pub(crate) fn asset(name: &str) -> PathBuf {
 pub(crate) fn try_open(backend: &dyn Backend, path: &Path, options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
     let extension = path.extension().and_then(|extension| extension.to_str());
     let format = extension.and_then(|extension| extension.parse().ok()).unwrap_or(ModelFormat::Onnx);
-    backend.open(path, format, options)
+    backend.open(&ModelFiles::one(format, path), options)
 }
 
 #[track_caller]

@@ -8,3 +8,4 @@ mod failures; // what is damaged, unsupported or cancelled is an error value, an
 mod options; // device, precision, threads
 mod real; // real models agree
 mod tensors; // element types, shapes, several inputs and outputs
+mod two_files; // models whose weights are in a file of their own

@@ -1,7 +1,7 @@
 //! Tensors go in and out unchanged: every element type, and every kind of shape.
 
 use crate::fixture::{each, each_that, f32s, floats, i64s, model, named, on, open, refusal, run, tensor, try_open};
-use torpor_nn::{Backend, BackendKind, Cancel, Error, ModelFormat, OpenOptions};
+use torpor_nn::{Backend, BackendKind, Cancel, Error, ModelFiles, ModelFormat, OpenOptions};
 use torpor_tensor::{DType, Dim, Shape, Tensor};
 
 /// Three elements of a type, at the edges of what every backend computes with: some do so in 32 bits.
@@ -207,7 +207,7 @@ fn openvino_reads_tensorflow_lite_whatever_the_file_is_called() {
         let folder = tempfile::tempdir().expect("a folder");
         let digest = folder.path().join("0123abcd");
         std::fs::copy(model("add.tflite"), &digest).expect("it can be copied");
-        let session = backend.open(&digest, ModelFormat::TfLite, &OpenOptions::default()).unwrap();
+        let session = backend.open(&ModelFiles::one(ModelFormat::TfLite, &digest), &OpenOptions::default()).unwrap();
         let inputs = ["x", "y"].map(|name| named(name, f32s(&[2, 4], &[1.5; 8])));
         assert_eq!(run(&*session, &inputs).unwrap(), [named("z", f32s(&[2, 4], &[3.0; 8]))]);
     });

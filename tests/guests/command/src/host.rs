@@ -49,17 +49,26 @@ pub(crate) fn address_mut<T: ?Sized>(value: &mut T) -> u32 {
     std::ptr::from_mut(value).cast::<u8>().expose_provenance() as u32
 }
 
-/// Reads a file to its end.
+/// Reads a file to its end, which must go well.
 pub(crate) fn read(fd: u32) -> Vec<u8> {
     let mut content = Vec::new();
+    let read = read_to(fd, &mut content);
+    assert!(read.is_ok(), "fd_read: {read:?}");
+    content
+}
+
+/// Reads a file to its end; the number of an error ends that.
+pub(crate) fn read_to(fd: u32, content: &mut Vec<u8>) -> Result<(), u32> {
     let mut buffer = vec![0_u8; 64 * 1024];
     loop {
         let vector = [address_mut(&mut buffer[..]), buffer.len() as u32];
         let mut read = 0_u32;
         let errno = fd_read(fd, address(&vector), 1, address_mut(&mut read));
-        assert!(errno == 0, "fd_read: {errno}");
+        if errno != 0 {
+            return Err(errno);
+        }
         if read == 0 {
-            return content;
+            return Ok(());
         }
         content.extend_from_slice(&buffer[..read as usize]);
     }

@@ -10,6 +10,11 @@ const STDERR: u32 = 2;
 /// The first folder that the host grants.
 const FOLDER: u32 = 3;
 
+// How files are opened, and what for.
+const CREATE: u32 = 1;
+const FD_READ: u64 = 1 << 1;
+const FD_WRITE: u64 = 1 << 6;
+
 /// The entry point of a program.
 // SAFETY: no other crate here exports this name.
 #[unsafe(no_mangle)]
@@ -28,7 +33,8 @@ pub(crate) extern "C" fn _start() {
             say(texts(|count, size| host::environ_sizes_get(count, size), |at, to| host::environ_get(at, to))
                 .join("\n"));
         }
-        "file" => say(file(argument)),
+        "file" => say(file(argument).unwrap_or_else(errno)),
+        "write" => say(open(argument, CREATE, FD_WRITE).map_or_else(errno, |_| b"it can be written".to_vec())),
         "exit" => {
             say("this is never an answer");
             host::proc_exit(argument.parse().unwrap_or(1));
@@ -54,13 +60,23 @@ fn say(answer: impl AsRef<[u8]>) {
     write(STDOUT, answer.as_ref());
 }
 
-/// A file of the first granted folder, or the number of the error.
-fn file(name: &str) -> Vec<u8> {
-    const FD_READ: u64 = 1 << 1;
+/// What a file of the first granted folder holds, or the number of the error.
+pub(crate) fn file(name: &str) -> Result<Vec<u8>, u32> {
+    let fd = open(name, 0, FD_READ)?;
+    let mut content = Vec::new();
+    host::read_to(fd, &mut content)?;
+    Ok(content)
+}
+
+fn open(name: &str, how: u32, rights: u64) -> Result<u32, u32> {
     let mut fd = 0_u32;
     let out = host::address_mut(&mut fd);
-    match host::path_open(FOLDER, 1, host::address(name), name.len() as u32, 0, FD_READ, 0, 0, out) {
-        0 => read(fd),
-        errno => format!("errno {errno}").into_bytes(),
+    match host::path_open(FOLDER, 1, host::address(name), name.len() as u32, how, rights, 0, 0, out) {
+        0 => Ok(fd),
+        errno => Err(errno),
     }
+}
+
+fn errno(errno: u32) -> Vec<u8> {
+    format!("errno {errno}").into_bytes()
 }

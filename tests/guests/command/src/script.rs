@@ -5,6 +5,7 @@
 //! words @16 1 @32 $        puts 32-bit numbers there
 //! floats @32 1 2.5         puts 32-bit floating-point numbers there
 //! model @64                puts the model there that follows after a line `--` in hexadecimal digits
+//! file @64 name            puts the content of a file of the first granted folder there
 //! set_input 0 0 @16        calls the function with these arguments, and says what number it answers
 //! until 20000 load_by_name @0 5 @8     calls it until it does not answer 0, at most so often; says the number
 //! word @8                  says the number that is there
@@ -13,7 +14,10 @@
 //!
 //! `@N` is the address of the Nth byte of the space, and `$` is that of the end of the memory.
 
-use crate::host::{address_mut, nn};
+use crate::{
+    host::{address_mut, nn},
+    program,
+};
 use std::fmt::Write;
 
 /// Bytes of the space.
@@ -46,6 +50,10 @@ fn step(space: &mut [u8], words: &[&str], model: &str) -> Option<String> {
             let floats = words[2..].iter().map(|word| word.parse::<f32>().unwrap_or(f32::NAN));
             put(space, offset(0), &floats.flat_map(f32::to_le_bytes).collect::<Vec<_>>());
         }
+        "file" => match program::file(words.get(2).unwrap_or(&"")) {
+            Ok(content) => put(space, offset(0), &content),
+            Err(errno) => return Some(format!("errno {errno}")),
+        },
         "model" => put(space, offset(0), &unhex(model)),
         "word" => return Some(u32::from_le_bytes(*space[offset(0)..].first_chunk()?).to_string()),
         "read" => {

@@ -23,6 +23,9 @@ pub(crate) fn act(word: &str, body: Vec<u8>) -> Option<Result<Response, http::Er
         "wrong-name" => Model::load("add").and_then(|model| model.run([("w", rows(&[1, 4], &[1.0; 4])?)])).map(shown),
         "nothing" => Model::load("add").and_then(|model| model.run::<&str>([])).map(shown),
         "twice" => twice(),
+        "classify" => classify(&body),
+        "unlabelled" => Model::load("species")
+            .and_then(|species| Ok(format!("{:?} {:?}", species.labels("lengths"), Model::load("add")?.labels("z")))),
         "from-onnx" => add(Model::from_onnx(body), rows(&[1, 4], &[1.0; 4])),
         "from-onnx-often" => {
             (0..100).map(|_| Model::from_onnx(body.clone())).collect::<Result<Vec<_>>>().map(|_| "all".to_owned())
@@ -57,6 +60,18 @@ fn add(model: Result<Model>, x: Result<Tensor>) -> Result<String> {
 fn twice() -> Result<String> {
     let x = || rows(&[1, 4], &[1.0; 4]);
     Model::load("add")?.run([("x", x()?), ("x", x()?)]).map(shown)
+}
+
+/// The label of the highest score.
+fn classify(lengths: &[u8]) -> Result<String> {
+    let lengths: Vec<f32> =
+        String::from_utf8_lossy(lengths).split(' ').filter_map(|length| length.parse().ok()).collect();
+    let species = Model::load("species")?;
+    let mut outputs = species.run([("lengths", Tensor::new(&[1, lengths.len()], &lengths)?)])?;
+    let scores = outputs.take("scores")?.to_vec::<f32>()?;
+    let labels = species.labels("scores").unwrap_or_default();
+    let best = labels.iter().zip(&scores).max_by(|(_, one), (_, other)| one.total_cmp(other));
+    Ok(best.map_or_else(String::new, |(label, _)| label.clone()))
 }
 
 fn fill(size: &[u8]) -> Result<String> {
