@@ -67,7 +67,7 @@ impl Loader {
         // The file goes away when this function ends: an open model has no need of it.
         let file = written.await.map_err(|_| LoadError::Interrupted)??;
         let (backend, path) = (Arc::clone(&self.backend), file.path().to_owned());
-        Ok(Model::open(backend, path, ModelFormat::Onnx, OpenOptions::default()).await?)
+        Ok(Model::open(backend, path, ModelFormat::Onnx, OpenOptions::default(), None).await?)
     }
 }
 

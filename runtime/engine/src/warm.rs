@@ -18,7 +18,9 @@ use std::{
 };
 use torpor_bundle::{Blob, Bundle, Digest};
 use torpor_manifest::{BackendChoice, FunctionName, Manifest, ModelGrant, ModelName};
-use torpor_nn::{Backend, BackendKind, Backends, Choice, Device, Model, ModelFormat, OpenOptions, Precision};
+use torpor_nn::{
+    Backend, BackendKind, Backends, Choice, Device, Model, ModelFormat, OpenOptions, Plan, Precision, Tier, Upgrade,
+};
 use torpor_tensor::{NamedTensor, Signature};
 use wasmtime::component::Component;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -195,38 +197,41 @@ fn options(grant: &ModelGrant) -> OpenOptions {
     };
     let at_least_one = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
     let (threads, parallel) = (at_least_one(grant.threads), at_least_one(grant.parallel));
-    OpenOptions { device, precision, threads, parallel, optimized: false }
+    OpenOptions { device, precision, threads, parallel, tier: Tier::Original }
 }
 
 impl Ingredient {
-    /// The optimized form of the model, where it has one. It is made for the processor, so no other device opens it.
-    fn optimized(&self, engine: &Shared) -> Option<PathBuf> {
+    /// The optimized form of the model, where it has one, and how to open it. It is made for the processor, so no other device opens
+    /// it.
+    fn optimized(&self, engine: &Shared) -> Option<(PathBuf, Plan)> {
         let on_processor = self.options.device == Device::Cpu;
-        on_processor.then(|| engine.optimized.get(&*self.backend, &self.blob, self.format)).flatten()
+        on_processor.then(|| engine.optimized.get(&*self.backend, &self.blob, self.format, &self.options)).flatten()
     }
 
     async fn open(&self, engine: &Arc<Shared>) -> Result<Model, WakeError> {
         let found = tokio::task::spawn_blocking({
             let (engine, model) = (Arc::clone(engine), self.clone());
-            move || -> Result<Option<PathBuf>, DeployError> {
+            move || -> Result<_, DeployError> {
                 // One look at the file's metadata, unless somebody has touched the file: then it is hashed again.
                 model.blob.check()?;
                 Ok(model.optimized(&engine))
             }
         });
         let optimized = found.await.map_err(|_| WakeError::Interrupted)??;
-        let open = |path, optimized| {
-            Model::open(Arc::clone(&self.backend), path, self.format, OpenOptions { optimized, ..self.options })
+        let open = |path, tier, upgrade| {
+            let options = OpenOptions { tier, ..self.options };
+            Model::open(Arc::clone(&self.backend), path, self.format, options, upgrade)
         };
-        if let Some(path) = optimized {
-            match open(path, true).await {
+        if let Some((path, plan)) = optimized {
+            let upgrade = plan.upgrade_after.map(|after| Upgrade { after, tier: Tier::Optimized });
+            match open(path, plan.first, upgrade).await {
                 Ok(model) => return Ok(model),
                 Err(error) => {
                     tracing::warn!(model = %self.name, error = chain(&error), "the optimized form does not open")
                 }
             }
         }
-        let opened = open(self.blob.path.clone(), false).await;
+        let opened = open(self.blob.path.clone(), Tier::Original, None).await;
         opened.map_err(|source| WakeError::Model { model: self.name.clone(), source })
     }
 }
@@ -282,6 +287,11 @@ impl Models {
 
     pub(crate) fn name(&self, model: usize) -> &str {
         self.models[model].0.as_str()
+    }
+
+    /// How a model that stands there is open.
+    pub(crate) fn tier(&self, model: usize) -> Tier {
+        self.models[model].1.tier()
     }
 
     /// What a model takes and gives.

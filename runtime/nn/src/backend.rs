@@ -148,6 +148,35 @@ impl fmt::Display for Precision {
     }
 }
 
+/// The ways to open one model. All of them answer alike, as exactly as the backend computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Tier {
+    /// From the model's own file, which the library optimizes every time.
+    #[default]
+    Original,
+    /// From what [`Backend::optimize`] wrote, without what the library could still do to make runs faster.
+    Baseline,
+    /// From what [`Backend::optimize`] wrote, with all that makes runs fast.
+    Optimized,
+}
+
+impl Tier {
+    /// The name used in statuses and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Tier::Original => "original",
+            Tier::Baseline => "baseline",
+            Tier::Optimized => "optimized",
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// How to open a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenOptions {
@@ -159,8 +188,8 @@ pub struct OpenOptions {
     pub threads: NonZeroUsize,
     /// Runs that may happen at the same time, each on a worker of its own.
     pub parallel: NonZeroUsize,
-    /// The file is what [`Backend::optimize`] wrote.
-    pub optimized: bool,
+    /// In which way, of those that there are for this model.
+    pub tier: Tier,
 }
 
 impl Default for OpenOptions {
@@ -170,7 +199,7 @@ impl Default for OpenOptions {
             precision: Precision::default(),
             threads: NonZeroUsize::MIN,
             parallel: NonZeroUsize::MIN,
-            optimized: false,
+            tier: Tier::Original,
         }
     }
 }
@@ -204,19 +233,26 @@ pub trait Backend: Send + Sync {
     /// Whether the library reads files of this format.
     fn opens(&self, format: ModelFormat) -> bool;
 
-    /// Loads the model at `path`. Takes milliseconds to seconds and blocks: only a worker thread may call it.
+    /// Loads the model at `path`, which for every tier but the original is the folder that [`Backend::optimize`] filled. Takes milliseconds to seconds and blocks: only a worker thread may call it.
     ///
     /// # Errors
     /// [`Error::Open`] when the file is damaged, too new, or uses an operator that the library lacks.
     fn open(&self, path: &Path, format: ModelFormat, options: &OpenOptions) -> Result<Arc<dyn Session>, Error>;
 
-    /// Writes the form of the model at `path` that this library opens fastest on this processor to `out`. False where the
-    /// library has no such form; nothing is written then. Blocks for longer than opening does.
+    /// Writes the form of the model at `path` that this library opens fastest on this processor into `folder`, which is empty,
+    /// and gives the tiers in which it can be opened, the last of which runs fastest. None where the library has no such form;
+    /// nothing is written then. Blocks for longer than opening does.
     ///
     /// # Errors
     /// [`Error::Open`] when the model cannot be opened, or the form cannot be written.
-    fn optimize(&self, _path: &Path, _format: ModelFormat, _out: &Path) -> Result<bool, Error> {
-        Ok(false)
+    fn optimize(
+        &self,
+        _path: &Path,
+        _format: ModelFormat,
+        _options: &OpenOptions,
+        _folder: &Path,
+    ) -> Result<&'static [Tier], Error> {
+        Ok(&[])
     }
 }
 

@@ -1,23 +1,46 @@
 //! Real models give the same answers on every backend.
 
-use crate::fixture::{asset, backends, difference, i64s, named, run, tensor, try_open};
-use torpor_nn::OpenOptions;
+use crate::fixture::{asset, backends, difference, each, i64s, model, named, run, tensor, try_open};
+use torpor_nn::{BackendKind, ModelFormat, OpenOptions, Session, Tier};
 use torpor_tensor::{DType, NamedTensor, Tensor};
 
-/// Runs the model on every backend, and compares each with the first.
+/// Runs the model on every backend, in every tier that the backend has for it, and compares each with the first.
 fn agree(name: &str, inputs: &[NamedTensor], tolerance: f32) {
     let mut reference: Option<Vec<(String, Tensor)>> = None;
-    for backend in backends() {
-        let session = try_open(&*backend, &asset(name), &OpenOptions::default()).unwrap();
+    let mut compare = |session: &dyn Session, what: &str| {
         session.signature().check_inputs(inputs).expect("the inputs are the model's");
-        let outputs = run(&*session, inputs).unwrap_or_else(|error| panic!("{}: {error}", backend.kind()));
+        let outputs = run(session, inputs).unwrap_or_else(|error| panic!("{what}: {error}"));
         let reference = reference.get_or_insert_with(|| outputs.clone());
         for ((name, output), (expected_name, expected)) in outputs.iter().zip(&*reference) {
             assert_eq!(name, expected_name);
             let difference = difference(output, expected);
-            assert!(difference <= tolerance, "{} differs by {difference} in `{name}`", backend.kind());
+            assert!(difference <= tolerance, "{what} differs by {difference} in `{name}`");
+        }
+    };
+    for backend in backends() {
+        let (path, options) = (asset(name), OpenOptions::default());
+        compare(&*try_open(&*backend, &path, &options).unwrap(), backend.kind().name());
+        let folder = tempfile::tempdir().unwrap();
+        for &tier in backend.optimize(&path, ModelFormat::Onnx, &options, folder.path()).unwrap() {
+            let session = backend.open(folder.path(), ModelFormat::Onnx, &OpenOptions { tier, ..options });
+            compare(&*session.unwrap(), &format!("{} in the tier `{tier}`", backend.kind()));
         }
     }
+}
+
+#[test]
+fn the_form_that_a_backend_makes_opens_in_the_tiers_that_it_says() {
+    each(|backend| {
+        let folder = tempfile::tempdir().unwrap();
+        let (options, path) = (OpenOptions::default(), model("add.onnx"));
+        let tiers = backend.optimize(&path, ModelFormat::Onnx, &options, folder.path()).unwrap();
+        match backend.kind() {
+            BackendKind::OnnxRuntime => assert_eq!(tiers, [Tier::Baseline, Tier::Optimized]),
+            _ => assert_eq!(tiers, []),
+        }
+        let written = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(written == 0, tiers.is_empty(), "{}", backend.kind());
+    });
 }
 
 #[test]
