@@ -1,6 +1,8 @@
 //! The module `embed`: every vector that its Python reference has recorded.
 
-use crate::fixture::{Manifest, TestHost, assets, forever, skipped_without_onnxruntime, skipped_without_openvino};
+use crate::fixture::{
+    Manifest, TestHost, assets, forever, skipped_without_onnxruntime, skipped_without_openvino, until,
+};
 use serde_json::{Value, json};
 
 fn host(backend: &'static str) -> TestHost {
@@ -47,6 +49,24 @@ fn texts_get_the_references_vectors() {
     // Texts in one request do not change each other's vectors, so it does not matter how they are put together.
     cases.chunks(7).for_each(|cases| check(&host, cases, 0.999));
     check(&host, &cases[5..6], 0.999);
+}
+
+#[test]
+fn a_wake_takes_the_quickest_way_and_runs_get_faster_without_a_pause() {
+    if skipped_without_onnxruntime() {
+        return;
+    }
+    let (host, cases) = (host("onnxruntime"), cases());
+    check(&host, &cases[..1], 0.999);
+    let tier = || host.status("embed")["models"][0]["tier"].clone();
+    // Which tier is the quickest for this model is learned on the machine; the better one comes where another was.
+    let first = tier();
+    assert!(first == "baseline" || first == "optimized", "{first}");
+    until("the model runs in its best tier", || {
+        check(&host, &cases[..7], 0.999);
+        (tier() == "optimized").then_some(())
+    });
+    cases.chunks(7).for_each(|cases| check(&host, cases, 0.999));
 }
 
 #[test]

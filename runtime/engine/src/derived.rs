@@ -1,15 +1,17 @@
-//! Files that this host made from verified ones: compiled modules (`compiled/`) and optimized models (`optimized/`).
+//! Files that this host made from verified ones: compiled modules (`compiled/`) and optimized models (`optimized/`), of which each
+//! may be a folder of files.
 //!
 //! Whoever can change them changes what runs here, yet no publisher signed them. So each has beside it a keyed hash whose key
-//! only this host has (`keys/host.key`); a file whose hash does not fit is treated as missing, and made again.
+//! only this host has (`keys/host.key`); one whose hash does not fit is treated as missing, and made again.
 
 use crate::error::Error;
 use std::{
     collections::HashMap,
+    ffi::OsString,
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 use tempfile::NamedTempFile;
 use torpor_bundle::Stamp;
@@ -27,9 +29,12 @@ pub(crate) type HostKey = [u8; blake3::KEY_LEN];
 pub(crate) struct Derived {
     folder: PathBuf,
     key: HostKey,
-    /// How each file looked when its hash was last found right, so that a wake does not read it only to hash it.
-    seen: Mutex<HashMap<String, Stamp>>,
+    /// How each looked when its hash was last found right, so that a wake does not read it only to hash it.
+    seen: Mutex<HashMap<String, Looks>>,
 }
+
+/// The files of which one derived thing consists, by their names in its folder, and how they look. A file has one, without a name.
+type Looks = Vec<(OsString, Stamp)>;
 
 impl Derived {
     /// Opens the folder, and clears away what a crash left half-written.
@@ -38,27 +43,26 @@ impl Derived {
         for entry in fs::read_dir(&folder).map_err(io_at("read", &folder))?.flatten() {
             if entry.file_name().as_encoded_bytes().ends_with(TEMPORARY.as_bytes()) {
                 // A leftover that cannot be removed is in nobody's way.
-                let _ = fs::remove_file(entry.path());
+                let _ = remove(&entry.path());
             }
         }
         Ok(Derived { folder, key, seen: Mutex::default() })
     }
 
-    /// The file called `name`, if it is there and this host made it. Reads it only when it looks different than before.
+    /// What is called `name`, if it is there and this host made it. Reads it only when it looks different than before.
     pub(crate) fn authentic(&self, name: &str) -> Option<PathBuf> {
         let path = self.folder.join(name);
-        let file = File::open(&path).ok()?;
-        // The looks are taken first, so that a change while the file is read shows the next time.
-        let stamp = Stamp::of(&file.metadata().ok()?);
-        if self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(name) == Some(&stamp) {
+        // The looks are taken first, so that a change while it is read shows the next time.
+        let looks = looks(&path).ok()?;
+        if self.seen().get(name) == Some(&looks) {
             return Some(path);
         }
         let expected: [u8; blake3::OUT_LEN] = fs::read(tag_path(&path)).ok()?.try_into().ok()?;
         // `blake3::Hash` compares in constant time.
-        if self.tag(name, file).ok()? != blake3::Hash::from_bytes(expected) {
+        if self.tag(name, &path, &looks).ok()? != blake3::Hash::from_bytes(expected) {
             return None;
         }
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), stamp);
+        self.seen().insert(name.to_owned(), looks);
         Some(path)
     }
 
@@ -69,13 +73,46 @@ impl Derived {
         write(temporary.path())?;
         let publish = || -> io::Result<()> {
             // The hash goes first: a crash between the two leaves a hash without its file, which is as good as nothing.
-            write_whole(&tag_path(&path), self.tag(name, temporary.reopen()?)?.as_bytes())?;
+            let looks = looks(temporary.path())?;
+            write_whole(&tag_path(&path), self.tag(name, temporary.path(), &looks)?.as_bytes())?;
             persist(temporary, &path)
         };
         Ok(publish().map_err(io_at("write", &path))?)
     }
 
-    /// Removes every file, with its hash, of whose name `keep` says no, and returns how many those were.
+    /// Makes the folder called `name`: `fill` gets an empty one, in which it makes files. A crash leaves none, or the new one.
+    pub(crate) fn make_folder<T, E: From<Error>>(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&Path) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let path = self.folder.join(name);
+        let temporary = tempfile::Builder::new().suffix(TEMPORARY).tempdir_in(&self.folder);
+        let temporary = temporary.map_err(io_at("create", &path))?;
+        let made = fill(temporary.path())?;
+        let publish = || -> io::Result<()> {
+            let looks = looks(temporary.path())?;
+            for (file, _) in &looks {
+                File::open(temporary.path().join(file))?.sync_all()?;
+            }
+            File::open(temporary.path())?.sync_all()?;
+            write_whole(&tag_path(&path), self.tag(name, temporary.path(), &looks)?.as_bytes())?;
+            // Whoever has mapped the files of the old one keeps them.
+            remove(&path).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+            fs::rename(temporary.path(), &path)?;
+            File::open(&self.folder)?.sync_all()
+        };
+        publish().map_err(io_at("write", &path))?;
+        // It has another name now.
+        let _ = temporary.keep();
+        Ok(made)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<String, Looks>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes all, with their hashes, of whose names `keep` says no, and returns how many those were.
     pub(crate) fn collect(&self, keep: impl Fn(&str) -> bool) -> usize {
         let Ok(entries) = fs::read_dir(&self.folder) else { return 0 };
         let mut removed = 0;
@@ -83,20 +120,50 @@ impl Derived {
             let name = entry.file_name();
             // What is being written is its writer's.
             let Some(name) = name.to_str().filter(|name| !name.ends_with(TEMPORARY)) else { continue };
-            if !keep(name.strip_suffix(TAG).unwrap_or(name)) && fs::remove_file(entry.path()).is_ok() {
+            if !keep(name.strip_suffix(TAG).unwrap_or(name)) && remove(&entry.path()).is_ok() {
                 removed += usize::from(!name.ends_with(TAG));
-                self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+                self.seen().remove(name);
             }
         }
         removed
     }
 
-    /// The hash covers the file's name too, so that one file cannot stand in for another.
-    fn tag(&self, name: &str, content: impl Read) -> io::Result<blake3::Hash> {
+    /// The hash covers the name too, so that one cannot stand in for another, and the names and lengths of the files in a folder.
+    fn tag(&self, name: &str, path: &Path, looks: &Looks) -> io::Result<blake3::Hash> {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(&name.len().to_le_bytes()).update(name.as_bytes()).update_reader(content)?;
+        hasher.update(&name.len().to_le_bytes()).update(name.as_bytes());
+        for (file, _) in looks {
+            if file.is_empty() {
+                hasher.update_reader(File::open(path)?)?;
+                continue;
+            }
+            let content = File::open(path.join(file))?;
+            let file = file.as_encoded_bytes();
+            hasher.update(&file.len().to_le_bytes()).update(file).update(&content.metadata()?.len().to_le_bytes());
+            hasher.update_reader(content)?;
+        }
         Ok(hasher.finalize())
     }
+}
+
+/// How a file, or each file in a folder, looks.
+fn looks(path: &Path) -> io::Result<Looks> {
+    let metadata = path.metadata()?;
+    if !metadata.is_dir() {
+        return Ok(vec![(OsString::new(), Stamp::of(&metadata))]);
+    }
+    let mut looks = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        looks.push((entry.file_name(), Stamp::of(&entry.path().metadata()?)));
+    }
+    looks.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(looks)
+}
+
+/// Removes a file, or a folder with all in it.
+fn remove(path: &Path) -> io::Result<()> {
+    if path.symlink_metadata()?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
 fn tag_path(path: &Path) -> PathBuf {
@@ -264,6 +331,43 @@ mod tests {
             Err(Error::Engine("out of luck".into()))
         });
         assert!(failed.is_err());
+        assert_eq!(fs::read_dir(folder.path().join("derived")).unwrap().count(), 0);
+    }
+
+    fn make_folder(store: &Derived, name: &str, files: &[(&str, &[u8])]) {
+        let fill = |folder: &Path| {
+            files
+                .iter()
+                .try_for_each(|(file, content)| fs::write(folder.join(file), content).map_err(io_at("write", folder)))
+        };
+        store.make_folder::<_, Error>(name, fill).unwrap();
+    }
+
+    #[test]
+    fn a_folder_is_authentic_with_all_its_files_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let files: [(&str, &[u8]); 2] = [("graph", b"a graph"), ("weights", b"weights")];
+        make_folder(&store(folder.path()), "a", &files);
+        let authentic = || store(folder.path()).authentic("a");
+        let path = authentic().expect("another process of the same host finds it");
+
+        type Damage = fn(&Path) -> io::Result<()>;
+        let damages: [Damage; 5] = [
+            |path| fs::write(path.join("weights"), b"weightz"),
+            |path| fs::remove_file(path.join("weights")),
+            |path| fs::write(path.join("more"), b""),
+            |path| fs::rename(path.join("graph"), path.join("graf")),
+            // What one file loses at its end the next one gets.
+            |path| fs::write(path.join("graph"), b"a grap").and_then(|()| fs::write(path.join("weights"), b"hweights")),
+        ];
+        for (index, damage) in damages.iter().enumerate() {
+            damage(&path).unwrap();
+            assert_eq!(authentic(), None, "damage {index}");
+            make_folder(&store(folder.path()), "a", &files);
+            assert!(authentic().is_some(), "it is made again over what was there");
+        }
+        let kept = store(folder.path());
+        assert_eq!(kept.collect(|_| false), 1);
         assert_eq!(fs::read_dir(folder.path().join("derived")).unwrap().count(), 0);
     }
 }

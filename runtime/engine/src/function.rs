@@ -208,10 +208,12 @@ impl Function {
         let inner = &self.inner;
         let gate = inner.gate();
         let warm = gate.warm.as_deref();
-        let models = inner.recipe.models().iter().map(|model| ModelStatus {
+        // Recipes and open models have the same order.
+        let models = inner.recipe.models().iter().enumerate().map(|(index, model)| ModelStatus {
             name: model.name.to_string(),
             backend: model.backend.kind().name(),
             backend_version: model.backend.version().to_owned(),
+            tier: warm.map(|warm| warm.models.tier(index).name()),
         });
         FunctionStatus {
             state: gate.life.state(),

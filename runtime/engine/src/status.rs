@@ -114,6 +114,8 @@ pub struct ModelStatus {
     pub backend: &'static str,
     /// The library's version.
     pub backend_version: String,
+    /// How it is open: `original`, `baseline` or `optimized`; `None` while the function is not warm.
+    pub tier: Option<&'static str>,
 }
 
 pub(crate) fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -20,7 +20,8 @@ use std::{
 use torpor_bundle::{Blob, Bundle, Digest};
 use torpor_manifest::{BackendChoice, FunctionName, Manifest, ModelGrant, ModelName};
 use torpor_nn::{
-    Backend, BackendKind, Backends, Choice, Device, Model, ModelFiles, ModelFormat, OpenOptions, Precision,
+    Backend, BackendKind, Backends, Choice, Device, Model, ModelFiles, ModelFormat, OpenOptions, Plan, Precision, Tier,
+    Upgrade,
 };
 use torpor_tensor::{Dim, NamedTensor, Signature};
 use wasmtime::component::Component;
@@ -251,7 +252,7 @@ fn options(grant: &ModelGrant) -> OpenOptions {
     };
     let at_least_one = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
     let (threads, parallel) = (at_least_one(grant.threads), at_least_one(grant.parallel));
-    OpenOptions { device, precision, threads, parallel, optimized: false }
+    OpenOptions { device, precision, threads, parallel, tier: Tier::Original }
 }
 
 impl Ingredient {
@@ -260,11 +261,13 @@ impl Ingredient {
         std::iter::once(&self.blob).chain(&self.weights).chain(self.labels.values())
     }
 
-    /// The optimized form of the model, where it has one. It is made for the processor, so no other device opens it.
-    fn optimized(&self, engine: &Shared) -> Option<ModelFiles> {
+    /// The optimized form of the model, where it has one, and how to open it. It is made for the processor, so no other device opens
+    /// it.
+    fn optimized(&self, engine: &Shared) -> Option<(ModelFiles, Plan)> {
         let on_processor = self.options.device == Device::Cpu;
-        let form = || engine.optimized.get(&*self.backend, &self.files, &self.blob, self.weights.as_ref());
-        on_processor.then(form).flatten().map(|path| ModelFiles::one(self.files.format, path))
+        let (backend, weights) = (&*self.backend, self.weights.as_ref());
+        let form = || engine.optimized.get(backend, &self.files, &self.blob, weights, &self.options);
+        on_processor.then(form).flatten()
     }
 
     async fn open(&self, engine: &Arc<Shared>) -> Result<Granted, WakeError> {
@@ -280,7 +283,7 @@ impl Ingredient {
     async fn opened(&self, engine: &Arc<Shared>) -> Result<(Model, Labels), WakeError> {
         let found = tokio::task::spawn_blocking({
             let (engine, model) = (Arc::clone(engine), self.clone());
-            move || -> Result<(Option<ModelFiles>, Labels), DeployError> {
+            move || -> Result<(Option<(ModelFiles, Plan)>, Labels), DeployError> {
                 // One look at each file's metadata, unless somebody has touched the file: then it is hashed again.
                 model.blobs().try_for_each(Blob::check)?;
                 let read = |(output, blob): (&String, &Blob)| Ok((output.clone(), torpor_bundle::read_labels(blob)?));
@@ -289,17 +292,19 @@ impl Ingredient {
             }
         });
         let (optimized, labels) = found.await.map_err(|_| WakeError::Interrupted)??;
-        let open =
-            |files, optimized| Model::open(Arc::clone(&self.backend), files, OpenOptions { optimized, ..self.options });
-        if let Some(files) = optimized {
-            match open(files, true).await {
+        let open = |files, tier, upgrade| {
+            Model::open(Arc::clone(&self.backend), files, OpenOptions { tier, ..self.options }, upgrade)
+        };
+        if let Some((files, plan)) = optimized {
+            let upgrade = plan.upgrade_after.map(|after| Upgrade { after, tier: Tier::Optimized });
+            match open(files, plan.first, upgrade).await {
                 Ok(model) => return Ok((model, labels)),
                 Err(error) => {
                     tracing::warn!(model = %self.name, error = chain(&error), "the optimized form does not open")
                 }
             }
         }
-        let opened = open(self.files.clone(), false).await;
+        let opened = open(self.files.clone(), Tier::Original, None).await;
         let model = opened.map_err(|source| WakeError::Model { model: self.name.clone(), source })?;
         Ok((model, labels))
     }
@@ -378,6 +383,11 @@ impl Models {
 
     pub(crate) fn name(&self, model: usize) -> &str {
         self.models[model].name.as_str()
+    }
+
+    /// How a model that stands there is open.
+    pub(crate) fn tier(&self, model: usize) -> Tier {
+        self.models[model].model.tier()
     }
 
     /// What a model takes and gives.

@@ -273,7 +273,7 @@ mod tests {
         add_to_linker(&mut linker).unwrap();
         let text = "name = \"f\"\nbundle = \"b\"\n[trigger.inference]\n";
         let manifest = torpor_manifest::parse("f.toml", text, &|_: &str| None).unwrap();
-        let capabilities = Arc::new(Capabilities::new(&manifest, None).unwrap());
+        let capabilities = Arc::new(Capabilities::new(&manifest, None, None).unwrap());
         let models = Arc::new(Models::none(manifest.name));
         let mut store = wasmtime::Store::new(&engine, Guest::new(&capabilities, &models));
         let offered: Vec<_> =

@@ -153,6 +153,35 @@ impl fmt::Display for Precision {
     }
 }
 
+/// The ways to open one model. All of them answer alike, as exactly as the backend computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Tier {
+    /// From the model's own file, which the library optimizes every time.
+    #[default]
+    Original,
+    /// From what [`Backend::optimize`] wrote, without what the library could still do to make runs faster.
+    Baseline,
+    /// From what [`Backend::optimize`] wrote, with all that makes runs fast.
+    Optimized,
+}
+
+impl Tier {
+    /// The name used in statuses and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Tier::Original => "original",
+            Tier::Baseline => "baseline",
+            Tier::Optimized => "optimized",
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// How to open a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenOptions {
@@ -164,8 +193,8 @@ pub struct OpenOptions {
     pub threads: NonZeroUsize,
     /// Runs that may happen at the same time, each on a worker of its own.
     pub parallel: NonZeroUsize,
-    /// The file is what [`Backend::optimize`] wrote.
-    pub optimized: bool,
+    /// In which way, of those that there are for this model.
+    pub tier: Tier,
 }
 
 impl Default for OpenOptions {
@@ -175,7 +204,7 @@ impl Default for OpenOptions {
             precision: Precision::default(),
             threads: NonZeroUsize::MIN,
             parallel: NonZeroUsize::MIN,
-            optimized: false,
+            tier: Tier::Original,
         }
     }
 }
@@ -209,19 +238,21 @@ pub trait Backend: Send + Sync {
     /// Whether the library reads files of this format.
     fn opens(&self, format: ModelFormat) -> bool;
 
-    /// Loads a model of a format that it opens. Takes milliseconds to seconds and blocks: only a worker thread may call it.
+    /// Loads a model of a format that it opens. In every tier but the original `files` is the folder that [`Backend::optimize`]
+    /// filled. Takes milliseconds to seconds and blocks: only a worker thread may call it.
     ///
     /// # Errors
     /// [`Error::Open`] when the file is damaged, too new, or uses an operator that the library lacks.
     fn open(&self, files: &ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Session>, Error>;
 
-    /// Writes the form of a model that this library opens fastest on this processor to `out`. False where the
-    /// library has no such form; nothing is written then. Blocks for longer than opening does.
+    /// Writes the form of a model that this library opens fastest on this processor into `folder`, which is empty, and gives the
+    /// tiers in which it can be opened, the last of which runs fastest. None where the library has no such form; nothing is
+    /// written then. Blocks for longer than opening does.
     ///
     /// # Errors
     /// [`Error::Open`] when the model cannot be opened, or the form cannot be written.
-    fn optimize(&self, _files: &ModelFiles, _out: &Path) -> Result<bool, Error> {
-        Ok(false)
+    fn optimize(&self, _files: &ModelFiles, _options: &OpenOptions, _folder: &Path) -> Result<&'static [Tier], Error> {
+        Ok(&[])
     }
 }
 

@@ -1,9 +1,10 @@
 //! A backend that computes nothing, so that workers and cancellation can be tested without a model file.
 
-use crate::{Backend, BackendKind, Cancel, Error, ModelFiles, ModelFormat, OpenOptions, Session};
+use crate::{Backend, BackendKind, Cancel, Error, ModelFiles, ModelFormat, OpenOptions, Session, Tier};
 use std::{
     sync::{Arc, Barrier, Mutex, PoisonError},
-    thread::ThreadId,
+    thread::{self, ThreadId},
+    time::Duration,
 };
 use torpor_tensor::{DType, Dim, NamedTensor, Signature, TensorSpec};
 
@@ -11,6 +12,11 @@ use torpor_tensor::{DType, Dim, NamedTensor, Signature, TensorSpec};
 #[derive(Clone)]
 pub(crate) struct FakeModel {
     behaviour: Behaviour,
+    /// How long opening and running take at least, in the baseline tier and in all others.
+    open: [Duration; 2],
+    run: [Duration; 2],
+    /// The tier in which it answers otherwise.
+    wrong: Option<Tier>,
     seen: Cancel,
     last_thread: Arc<Mutex<Option<ThreadId>>>,
 }
@@ -19,6 +25,7 @@ pub(crate) struct FakeModel {
 enum Behaviour {
     Echo,
     Panic,
+    Rejects,
     Unopenable(&'static str),
     Rendezvous(Arc<Barrier>),
     UntilCancelled,
@@ -26,7 +33,23 @@ enum Behaviour {
 
 impl FakeModel {
     fn new(behaviour: Behaviour) -> Self {
-        FakeModel { behaviour, seen: Cancel::default(), last_thread: Arc::default() }
+        let (open, run) = ([Duration::ZERO; 2], [Duration::ZERO; 2]);
+        FakeModel { behaviour, open, run, wrong: None, seen: Cancel::default(), last_thread: Arc::default() }
+    }
+
+    /// Takes its time to be opened and to run: in the baseline tier, and in the others.
+    pub(crate) fn that_takes(self, open: [Duration; 2], run: [Duration; 2]) -> Self {
+        FakeModel { open, run, ..self }
+    }
+
+    /// Answers otherwise in this tier.
+    pub(crate) fn wrong_at(self, tier: Tier) -> Self {
+        FakeModel { wrong: Some(tier), ..self }
+    }
+
+    /// Takes no input.
+    pub(crate) fn rejects() -> Self {
+        Self::new(Behaviour::Rejects)
     }
 
     /// Returns its input.
@@ -88,19 +111,21 @@ impl Backend for FakeBackend {
         true
     }
 
-    fn open(&self, files: &ModelFiles, _options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
+    fn open(&self, files: &ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
         if let Behaviour::Unopenable(reason) = self.0.behaviour {
             let (model, reason) = (files.to_string(), reason.to_owned());
             return Err(Error::Open { backend: BackendKind::Fake, model, reason });
         }
+        thread::sleep(self.0.open[usize::from(options.tier != Tier::Baseline)]);
         let x = TensorSpec { name: "x".into(), dtype: DType::U8, shape: Some(vec![Dim::Any]) };
         let signature = Signature { inputs: vec![x.clone()], outputs: vec![x] };
-        Ok(Arc::new(FakeSession { model: self.0.clone(), signature }))
+        Ok(Arc::new(FakeSession { model: self.0.clone(), tier: options.tier, signature }))
     }
 }
 
 struct FakeSession {
     model: FakeModel,
+    tier: Tier,
     signature: Signature,
 }
 
@@ -110,11 +135,14 @@ impl Session for FakeSession {
     }
 
     fn run(&self, inputs: &[NamedTensor], cancel: &Cancel) -> Result<Vec<NamedTensor>, Error> {
-        let thread = Some(std::thread::current().id());
+        let thread = Some(thread::current().id());
         *self.model.last_thread.lock().unwrap_or_else(PoisonError::into_inner) = thread;
         match &self.model.behaviour {
             Behaviour::Echo | Behaviour::Unopenable(_) => {}
             Behaviour::Panic => panic!("on purpose"),
+            Behaviour::Rejects => {
+                return Err(Error::Rejected { backend: BackendKind::Fake, reason: "on principle".to_owned() });
+            }
             Behaviour::Rendezvous(barrier) => drop(barrier.wait()),
             Behaviour::UntilCancelled => {
                 let (stop, stopped) = std::sync::mpsc::sync_channel(1);
@@ -128,6 +156,10 @@ impl Session for FakeSession {
                 self.model.seen.cancel();
                 return Err(Error::Cancelled);
             }
+        }
+        thread::sleep(self.model.run[usize::from(self.tier != Tier::Baseline)]);
+        if self.model.wrong == Some(self.tier) {
+            return Ok(Vec::new());
         }
         Ok(inputs.to_vec())
     }

@@ -1,7 +1,8 @@
 //! Inference without a request, an engine or a protocol in sight: tensors go in, tensors come out.
 //!
 //! A [`Backend`] opens a model file as a [`Session`]; a [`Model`] is a session with its own worker threads, which async code
-//! can ask for a run; runs that prove shorter than the way to a worker happen where they are asked for. [`Backends`] holds what this host has and says what it lacks. This crate names no native library: each
+//! can ask for a run; runs that prove shorter than the way to a worker happen where they are asked for. A [`Plan`] says which of the ways
+//! to open a model gives the first answer soonest. [`Backends`] holds what this host has and says what it lacks. This crate names no native library: each
 //! backend is a crate of its own that depends on this one.
 
 mod backend;
@@ -13,14 +14,16 @@ mod files;
 pub mod ir;
 mod model;
 pub mod onnx;
+mod plan;
 mod queue;
 mod quick;
 
-pub use backend::{Backend, BackendKind, Device, ModelFormat, OpenOptions, Precision, Session, UnknownFormat};
+pub use backend::{Backend, BackendKind, Device, ModelFormat, OpenOptions, Precision, Session, Tier, UnknownFormat};
 pub use backends::{Backends, Choice};
 pub use cancel::Cancel;
 pub use files::ModelFiles;
-pub use model::Model;
+pub use model::{Model, Upgrade};
+pub use plan::Plan;
 
 /// Why a model could not be opened or run.
 ///

@@ -1,15 +1,19 @@
 //! A session with worker threads of its own: the bridge from async code to blocking native runs.
 
 use crate::{
-    Backend, BackendKind, Cancel, Error, ModelFiles, OpenOptions, Session,
+    Backend, BackendKind, Cancel, Error, ModelFiles, OpenOptions, Session, Tier,
     queue::{PushError, Queue},
     quick::{Class, Quick},
 };
+use arc_swap::ArcSwap;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    thread::JoinHandle,
-    time::Instant,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
 use torpor_tensor::{NamedTensor, Signature};
@@ -17,6 +21,8 @@ use torpor_tensor::{NamedTensor, Signature};
 /// Runs that may wait for one model, beyond those under way. Functions bound their concurrency long before; this bound only
 /// makes sure that no queue in the host is endless.
 const QUEUE: usize = 4096;
+/// The priority of a thread that nobody waits for.
+const LOWEST: i32 = 19;
 
 /// An open model. At most `parallel` runs happen at a time, on the model's own threads; only those that are known to take less
 /// time than the way there and back happen on their caller's thread. Dropping it, or better [`Model::close`], ends the threads;
@@ -28,12 +34,41 @@ pub struct Model {
     workers: Vec<JoinHandle<()>>,
 }
 
+/// When to open a model in another tier, which then takes the place of the first without a pause.
+#[derive(Debug, Clone, Copy)]
+pub struct Upgrade {
+    /// How long runs have taken by then, all together.
+    pub after: Duration,
+    /// The tier.
+    pub tier: Tier,
+}
+
 /// A session, and what is known of its runs. Shared by the model and its workers.
 struct Runner {
-    session: Arc<dyn Session>,
+    opened: ArcSwap<Opened>,
     backend: BackendKind,
     signature: Arc<Signature>,
     quick: Quick,
+    upgrading: Option<Upgrading>,
+}
+
+/// A session, and how it was opened.
+struct Opened {
+    session: Arc<dyn Session>,
+    tier: Tier,
+}
+
+type Open = dyn Fn() -> Result<Arc<dyn Session>, Error> + Send + Sync;
+
+/// An upgrade that is to come, is under way or is done.
+struct Upgrading {
+    open: Arc<Open>,
+    tier: Tier,
+    /// Whether its thread can have the lowest priority. Threads that the library starts on it would keep that for good.
+    in_background: bool,
+    /// Nanoseconds that runs may still take until it begins; past zero once it has.
+    left: AtomicU64,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Job {
@@ -53,11 +88,17 @@ impl Drop for Closing {
 }
 
 impl Model {
-    /// Opens a model on a new thread, which then becomes its first worker.
+    /// Opens a model on a new thread, which then becomes its first worker. With an `upgrade` it is opened again while it runs, in
+    /// the other tier.
     ///
     /// # Errors
     /// What [`Backend::open`] says, or that no thread could be had.
-    pub async fn open(backend: Arc<dyn Backend>, files: ModelFiles, options: OpenOptions) -> Result<Self, Error> {
+    pub async fn open(
+        backend: Arc<dyn Backend>,
+        files: ModelFiles,
+        options: OpenOptions,
+        upgrade: Option<Upgrade>,
+    ) -> Result<Self, Error> {
         let kind = backend.kind();
         let jobs = Closing(Arc::new(Queue::new(QUEUE, options.parallel.get())));
         let (opened, is_open) = oneshot::channel();
@@ -74,7 +115,8 @@ impl Model {
                 });
                 match session {
                     Ok(session) => {
-                        let runner = Arc::new(Runner::new(kind, session));
+                        let upgrading = upgrade.map(|upgrade| Upgrading::new(upgrade, backend, files, options));
+                        let runner = Arc::new(Runner::new(kind, Opened { session, tier: options.tier }, upgrading));
                         // When nobody waits any more the queue is closed too, and the worker ends at once.
                         let _ = opened.send(Ok(Arc::clone(&runner)));
                         runner.work(&queue);
@@ -103,6 +145,11 @@ impl Model {
     /// The backend that holds the model.
     pub fn backend(&self) -> BackendKind {
         self.runner.backend
+    }
+
+    /// How the session that runs now was opened.
+    pub fn tier(&self) -> Tier {
+        self.runner.opened.load().tier
     }
 
     /// Runs the model once. Dropping the future cancels the run.
@@ -138,23 +185,92 @@ impl Model {
     /// Ends the workers and frees the session. Blocks until both are done, which includes a run that is under way.
     pub fn close(self) {
         let Model { runner, jobs, workers } = self;
-        drop(runner);
         drop(jobs);
-        for worker in workers {
-            // A worker catches its panics, so there is nothing to learn from its result.
-            let _ = worker.join();
+        // A worker catches its panics, so there is nothing to learn from its result.
+        workers.into_iter().for_each(|worker| drop(worker.join()));
+        // The last run of all may have begun an upgrade.
+        let upgrade = runner.upgrading.as_ref().and_then(|upgrading| upgrading.thread().take());
+        drop(runner);
+        drop(upgrade.map(JoinHandle::join));
+    }
+}
+
+impl Upgrading {
+    fn new(upgrade: Upgrade, backend: Arc<dyn Backend>, files: ModelFiles, options: OpenOptions) -> Self {
+        let Upgrade { after, tier } = upgrade;
+        Upgrading {
+            in_background: options.threads.get() == 1,
+            open: Arc::new(move || backend.open(&files, &OpenOptions { tier, ..options })),
+            tier,
+            // More than zero, which stands for one that has begun.
+            left: AtomicU64::new(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX).max(1)),
+            thread: Mutex::default(),
         }
+    }
+
+    /// Counts a run. True for the one with which the upgrade is to begin.
+    fn begins(&self, took: Duration) -> bool {
+        if self.left.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let count = |left: u64| (left > 0).then(|| left.saturating_sub(took));
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).is_ok_and(|left| left <= took)
+    }
+
+    fn thread(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Runner {
-    fn new(backend: BackendKind, session: Arc<dyn Session>) -> Self {
-        let signature = Arc::new(session.signature().clone());
-        Runner { session, backend, signature, quick: Quick::new() }
+    fn new(backend: BackendKind, opened: Opened, upgrading: Option<Upgrading>) -> Self {
+        let signature = Arc::new(opened.session.signature().clone());
+        Runner { opened: ArcSwap::from_pointee(opened), backend, signature, quick: Quick::new(), upgrading }
+    }
+
+    /// Opens the better tier on a thread of its own.
+    fn upgrade(self: &Arc<Self>, upgrading: &Upgrading) {
+        // The thread holds nothing of a model that is closed meanwhile.
+        let (runner, open) = (Arc::downgrade(self), Arc::clone(&upgrading.open));
+        let (backend, tier, in_background) = (self.backend, upgrading.tier, upgrading.in_background);
+        let started = thread::Builder::new().name(format!("{backend}-upgrade")).spawn(move || {
+            if in_background {
+                // Whoever waits for an answer goes first. Where that is not to be had it is only less polite.
+                let _ = rustix::process::setpriority_process(None, LOWEST);
+            }
+            match catch_unwind(AssertUnwindSafe(|| open())) {
+                Ok(Ok(session)) => Runner::swap(&runner, Opened { session, tier }),
+                Ok(Err(error)) => tracing::warn!(%error, "a faster form of a model does not open; it runs on as it is"),
+                Err(panic) => {
+                    tracing::warn!(panic = panic_text(&*panic), %backend, "a faster form of a model does not open")
+                }
+            }
+        });
+        match started {
+            Ok(started) => *upgrading.thread() = Some(started),
+            Err(error) => tracing::warn!(%error, "no thread to open a faster form of a model on; it runs on as it is"),
+        }
+    }
+
+    /// Puts another session in the place of the one that runs.
+    fn swap(runner: &Weak<Self>, opened: Opened) {
+        let Some(runner) = runner.upgrade() else { return };
+        if opened.session.signature() != &*runner.signature {
+            tracing::error!("a faster form of a model has other inputs or outputs, and is not used");
+            return;
+        }
+        let mut old = runner.opened.swap(Arc::new(opened));
+        drop(runner);
+        // Whoever still runs on it holds it. It is freed here, since that takes time which no caller's thread has.
+        while let Err(held) = Arc::try_unwrap(old) {
+            thread::sleep(Duration::from_millis(1));
+            old = held;
+        }
     }
 
     /// Runs jobs until the queue is closed.
-    fn work(&self, queue: &Queue<Job>) {
+    fn work(self: &Arc<Self>, queue: &Queue<Job>) {
         while let Some((Job { inputs, class, cancel, reply }, place)) = queue.pop() {
             if cancel.is_cancelled() {
                 continue;
@@ -166,11 +282,19 @@ impl Runner {
         }
     }
 
-    fn run(&self, inputs: &[NamedTensor], class: Class, cancel: &Cancel) -> Result<Vec<NamedTensor>, Error> {
+    fn run(self: &Arc<Self>, inputs: &[NamedTensor], class: Class, cancel: &Cancel) -> Result<Vec<NamedTensor>, Error> {
         let start = Instant::now();
+        let opened = self.opened.load();
         // A panic in a backend fails this run, not the thread: the next caller must not find the queue unattended.
-        let answer = catch_unwind(AssertUnwindSafe(|| self.session.run(inputs, cancel)));
-        self.quick.learn(class, start.elapsed());
+        let answer = catch_unwind(AssertUnwindSafe(|| opened.session.run(inputs, cancel)));
+        drop(opened);
+        let took = start.elapsed();
+        self.quick.learn(class, took);
+        if let Some(upgrading) = &self.upgrading
+            && upgrading.begins(took)
+        {
+            self.upgrade(upgrading);
+        }
         answer.unwrap_or_else(|panic| Err(self.failed(format!("the backend panicked: {}", panic_text(&*panic)))))
     }
 
@@ -180,7 +304,7 @@ impl Runner {
 }
 
 fn spawn(backend: BackendKind, index: usize, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(format!("{backend}-{index}")).spawn(body)
+    thread::Builder::new().name(format!("{backend}-{index}")).spawn(body)
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -205,7 +329,7 @@ mod tests {
 
     async fn open(model: FakeModel, parallel: usize) -> Result<Model, Error> {
         let options = OpenOptions { parallel: NonZeroUsize::new(parallel).unwrap(), ..OpenOptions::default() };
-        Model::open(Arc::new(FakeBackend::new(model)), ModelFiles::one(ModelFormat::Onnx, "fake"), options).await
+        Model::open(Arc::new(FakeBackend::new(model)), ModelFiles::one(ModelFormat::Onnx, "fake"), options, None).await
     }
 
     #[tokio::test]
@@ -248,7 +372,7 @@ mod tests {
         let fake = FakeModel::echo();
         let last_thread = fake.last_thread();
         let model = open(fake, 1).await.unwrap();
-        let here = std::thread::current().id();
+        let here = thread::current().id();
         let ran_here = async || {
             model.run(input(1)).await.unwrap();
             *last_thread.lock().unwrap() == Some(here)
@@ -268,5 +392,48 @@ mod tests {
         // Closing waits for the run, which ends only because it was cancelled.
         tokio::task::spawn_blocking(move || model.close()).await.unwrap();
         assert!(cancelled.is_cancelled());
+    }
+
+    /// Opens `model` as a plan with two tiers says.
+    async fn open_in_tiers(model: FakeModel) -> Model {
+        let options = OpenOptions { tier: Tier::Baseline, ..OpenOptions::default() };
+        let upgrade = Upgrade { after: Duration::from_millis(2), tier: Tier::Optimized };
+        let backend = Arc::new(FakeBackend::new(model));
+        Model::open(backend, ModelFiles::one(ModelFormat::Onnx, "fake"), options, Some(upgrade)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_better_tier_takes_the_place_of_the_first_while_it_runs() {
+        let run = [Duration::from_millis(1), Duration::ZERO];
+        let model = open_in_tiers(FakeModel::echo().that_takes([Duration::ZERO; 2], run)).await;
+        assert_eq!(model.tier(), Tier::Baseline);
+        while model.tier() == Tier::Baseline {
+            assert_eq!(model.run(input(7)).await.unwrap()[0].1.data()[..], [7]);
+        }
+        assert_eq!(model.tier(), Tier::Optimized);
+        assert_eq!(model.run(input(8)).await.unwrap()[0].1.data()[..], [8]);
+        tokio::task::spawn_blocking(move || model.close()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_model_that_is_closed_while_a_better_tier_opens_frees_both() {
+        let open = [Duration::ZERO, Duration::from_millis(50)];
+        let fake = FakeModel::echo().that_takes(open, [Duration::from_millis(3); 2]);
+        let sessions = fake.last_thread();
+        let model = open_in_tiers(fake).await;
+        model.run(input(1)).await.unwrap();
+        tokio::task::spawn_blocking(move || model.close()).await.unwrap();
+        // Each session, and the backend, holds one beside the one here.
+        assert_eq!(Arc::strong_count(&sessions), 1);
+    }
+
+    #[test]
+    fn an_upgrade_begins_once() {
+        let backend = Arc::new(FakeBackend::new(FakeModel::echo()));
+        let upgrade = Upgrade { after: Duration::from_micros(10), tier: Tier::Optimized };
+        let files = ModelFiles::one(ModelFormat::Onnx, "fake");
+        let upgrading = Upgrading::new(upgrade, backend, files, OpenOptions::default());
+        let begins: Vec<_> = [4, 4, 4, 4].map(|took| upgrading.begins(Duration::from_micros(took))).into();
+        assert_eq!(begins, [false, false, true, false]);
     }
 }

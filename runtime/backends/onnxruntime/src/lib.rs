@@ -18,7 +18,13 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use torpor_nn::{Backend, BackendKind, Device, Error, ModelFiles, ModelFormat, OpenOptions, Precision, Session};
+use torpor_nn::{Backend, BackendKind, Device, Error, ModelFiles, ModelFormat, OpenOptions, Precision, Session, Tier};
+
+/// The files of an optimized form: the graph, and the weights that it refers to.
+const GRAPH: &str = "graph.onnx";
+const WEIGHTS: &str = "weights";
+/// Weights of fewer bytes stay in the graph.
+const SMALL: &str = "1024";
 
 /// ONNX Runtime, loaded. One per process, since the library keeps global state.
 pub struct OnnxRuntime {
@@ -152,33 +158,43 @@ impl Backend for OnnxRuntime {
     fn open(&self, files: &ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
         let path = files.model.as_path();
         self.accepts(options).map_err(|reason| failed(path, reason))?;
-        let level = if options.optimized { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
+        let (file, level) = match options.tier {
+            Tier::Original => (path.to_owned(), GraphOptimizationLevel::All),
+            Tier::Baseline | Tier::Optimized => (path.join(GRAPH), GraphOptimizationLevel::Disable),
+        };
         let open = || -> Result<ort::session::Session, ort::Error> {
             ort::session::Session::builder(&self.environment)?
                 .with_optimization_level(level)?
                 .with_intra_threads(options.threads.get())?
                 // Threads that spin between runs would burn the processor of an idle host.
                 .with_intra_op_spinning(false)?
+                // Weights are used where they lie in the mapped file, instead of being rearranged for the kernels first.
+                .with_prepacking(options.tier != Tier::Baseline)?
                 // One that does not work here is an error, since the library would quietly take the processor instead.
                 .with_execution_providers(provider(options.device).map(|(provider, _)| provider).as_slice())?
-                .commit_from_file(path)
+                .commit_from_file(file)
         };
         let session = open().map_err(|error| failed(path, error.to_string()))?;
         Ok(Arc::new(session::OrtSession::new(session).map_err(|reason| failed(path, reason))?))
     }
 
-    fn optimize(&self, files: &ModelFiles, out: &Path) -> Result<bool, Error> {
+    fn optimize(&self, files: &ModelFiles, options: &OpenOptions, folder: &Path) -> Result<&'static [Tier], Error> {
         let path = files.model.as_path();
-        // The library writes the form while it opens the model.
+        // The library writes the form while it opens the model: the graph, and beside it the weights, also as its kernels want
+        // them. It maps that file, so sessions of one model share its pages.
         let open = || -> Result<ort::session::Session, ort::Error> {
             ort::session::Session::builder(&self.environment)?
                 .with_optimization_level(GraphOptimizationLevel::All)?
-                .with_intra_threads(1)?
-                .with_optimized_model_path(out)?
+                .with_intra_threads(options.threads.get())?
+                .with_intra_op_spinning(false)?
+                .with_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS)?
+                .with_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", SMALL)?
+                .with_config_entry("session.save_external_prepacked_constant_initializers", "1")?
+                .with_optimized_model_path(folder.join(GRAPH))?
                 .commit_from_file(path)
         };
         open().map_err(|error| failed(path, error.to_string()))?;
-        Ok(true)
+        Ok(&[Tier::Baseline, Tier::Optimized])
     }
 }
 

@@ -1,24 +1,49 @@
 //! Real models give the same answers on every backend.
 
-use crate::fixture::{asset, difference, each, i64s, named, run, tensor, try_open};
+use crate::fixture::{asset, difference, each, i64s, model, named, run, tensor, try_open};
 use std::cell::RefCell;
-use torpor_nn::OpenOptions;
+use torpor_nn::{BackendKind, ModelFiles, ModelFormat, OpenOptions, Session, Tier};
 use torpor_tensor::{DType, NamedTensor};
 
-/// Runs the model on every backend, and compares each with the first.
+/// Runs the model on every backend, in every tier that the backend has for it, and compares each with the first.
 fn agree(name: &str, inputs: &[NamedTensor], tolerance: f32) {
     let reference: RefCell<Option<Vec<NamedTensor>>> = RefCell::default();
-    each(|backend| {
-        let session = try_open(backend, &asset(name), &OpenOptions::default()).unwrap();
+    let compare = |session: &dyn Session, what: &str| {
         session.signature().check_inputs(inputs).expect("the inputs are the model's");
-        let outputs = run(&*session, inputs).unwrap_or_else(|error| panic!("{}: {error}", backend.kind()));
+        let outputs = run(session, inputs).unwrap_or_else(|error| panic!("{what}: {error}"));
         let mut reference = reference.borrow_mut();
         let reference = reference.get_or_insert_with(|| outputs.clone());
         for ((name, output), (expected_name, expected)) in outputs.iter().zip(&*reference) {
             assert_eq!(name, expected_name);
             let difference = difference(output, expected);
-            assert!(difference <= tolerance, "{} differs by {difference} in `{name}`", backend.kind());
+            assert!(difference <= tolerance, "{what} differs by {difference} in `{name}`");
         }
+    };
+    each(|backend| {
+        let (path, options) = (asset(name), OpenOptions::default());
+        compare(&*try_open(backend, &path, &options).unwrap(), backend.kind().name());
+        let folder = tempfile::tempdir().unwrap();
+        let (files, form) =
+            (ModelFiles::one(ModelFormat::Onnx, path), ModelFiles::one(ModelFormat::Onnx, folder.path()));
+        for &tier in backend.optimize(&files, &options, folder.path()).unwrap() {
+            let session = backend.open(&form, &OpenOptions { tier, ..options });
+            compare(&*session.unwrap(), &format!("{} in the tier `{tier}`", backend.kind()));
+        }
+    });
+}
+
+#[test]
+fn the_form_that_a_backend_makes_opens_in_the_tiers_that_it_says() {
+    each(|backend| {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ModelFiles::one(ModelFormat::Onnx, model("add.onnx"));
+        let tiers = backend.optimize(&files, &OpenOptions::default(), folder.path()).unwrap();
+        match backend.kind() {
+            BackendKind::OnnxRuntime => assert_eq!(tiers, [Tier::Baseline, Tier::Optimized]),
+            _ => assert_eq!(tiers, []),
+        }
+        let written = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(written == 0, tiers.is_empty(), "{}", backend.kind());
     });
 }
 
