@@ -23,9 +23,9 @@ pub(crate) fn run(arguments: Serve, output: &Output) -> Result<(), Failure> {
         .map_err(anyhow::Error::from)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(serve(arguments, output))?;
-    // A native run that cannot be interrupted must not keep the process alive.
+    // A native run that cannot be interrupted must not keep the process alive, and must not see its library go.
     runtime.shutdown_background();
-    Ok(())
+    torpor_engine::exit(0)
 }
 
 async fn serve(arguments: Serve, output: &Output) -> Result<()> {

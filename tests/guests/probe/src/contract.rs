@@ -50,6 +50,8 @@ pub(crate) fn calls(model: Vec<u8>) -> String {
     tried!(said, "torpor:function/models", "describe", models::describe("add"), debug);
     tried!(said, "torpor:function/models", "describe", models::describe("other"), debug);
 
+    tried!(said, "torpor:function/models", "labels", models::labels("add", "sum"), debug);
+
     let other = tried!(said, "wasi:nn/graph", "load-by-name", graph::load_by_name("other"), a_graph);
     let error = other.expect_err("it is not granted");
     tried!(said, "wasi:nn/errors", "[method]error.code", error.code(), debug);
