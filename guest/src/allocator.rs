@@ -21,6 +21,12 @@ static mut MEMORY: [MaybeUninit<u8>; ARENA] = [MaybeUninit::uninit(); ARENA];
 #[global_allocator]
 static ALLOCATOR: TalcSyncCell<ArenaThenGrowth, WasmBinning> = TalcSyncCell::new_wasm(ArenaThenGrowth { arena: true });
 
+/// Makes sure that what an initializer took of the arena is not missing to the calls: they start with as much free memory as they
+/// would have had without it.
+pub(crate) fn replenish() {
+    drop(core::hint::black_box(std::vec::Vec::<u8>::with_capacity(ARENA)));
+}
+
 /// Where the allocator gets memory.
 #[derive(Debug)]
 struct ArenaThenGrowth {

@@ -5,7 +5,7 @@
 
 mod tokenizer;
 
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::TOKENIZER;
 use torpor_guest::{Inputs, Model, Outputs, Predict, PredictError, Tensor};
 
 /// How many numbers an embedding has.
@@ -16,16 +16,17 @@ struct Embed;
 impl Predict for Embed {
     fn predict(mut inputs: Inputs) -> Result<Outputs, PredictError> {
         let texts = inputs.take("text")?.to_strings().map_err(|error| PredictError::invalid("text", error))?;
-        let (tokenizer, model) = (Tokenizer::new(), Model::load("minilm")?);
+        let model = Model::load("minilm")?;
         let mut embeddings = Vec::with_capacity(texts.len() * DIMENSIONS);
         for text in &texts {
-            embeddings.extend(embed(&model, &tokenizer.encode(text))?);
+            embeddings.extend(embed(&model, &TOKENIZER.encode(text))?);
         }
         Ok(Outputs::from([("embedding", Tensor::new(&[texts.len(), DIMENSIONS], &embeddings)?)]))
     }
 }
 
 torpor_guest::export_predict!(Embed);
+torpor_guest::export_initializer!(TOKENIZER);
 
 fn embed(model: &Model, ids: &[i64]) -> torpor_guest::Result<[f32; DIMENSIONS]> {
     let shape = [1, ids.len()];

@@ -2,6 +2,7 @@
 //!
 //! [`Config`] is checked; [`Wire`] is the JSON document in the bundle. `recipe` makes the same checks of what an author wrote.
 
+use crate::{Digest, digest::Piece};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use torpor_manifest::{FunctionName, ModelName};
@@ -28,6 +29,25 @@ pub struct Config {
     pub signature: Option<Signature>,
     /// The format of each model, such as `onnx`; a lower-case word.
     pub models: BTreeMap<ModelName, String>,
+    /// The module of which the bundle's is a snapshot, taken after its initializer had run; `None` where it had none.
+    pub snapshot_of: Option<Origin>,
+}
+
+/// What a snapshot was taken of, so that it can be made again and compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The digest of the module before its initializer ran.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+impl Origin {
+    pub(crate) fn of(module: &[u8]) -> Self {
+        let Piece { digest, size } = Piece::of(module);
+        Origin { digest, size }
+    }
 }
 
 /// The config as it is written into a bundle.
@@ -45,6 +65,8 @@ pub(crate) struct Wire {
     name: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     outputs: Vec<WireTensor>,
+    #[serde(default, rename = "snapshotOf", skip_serializing_if = "Option::is_none")]
+    snapshot_of: Option<Origin>,
     version: String,
 }
 
@@ -77,6 +99,7 @@ impl Wire {
                 .collect(),
             name: config.name.to_string(),
             outputs: config.signature.as_ref().map(|signature| tensors(&signature.outputs)).unwrap_or_default(),
+            snapshot_of: config.snapshot_of,
             version: config.version.clone(),
         }
     }
@@ -97,6 +120,7 @@ impl Wire {
             license: text(self.license)?,
             signature: signature(tensors(self.inputs)?, tensors(self.outputs)?)?,
             models: models.collect::<Result<_, String>>()?,
+            snapshot_of: self.snapshot_of,
         };
         if config.models.len() > MAX_ITEMS {
             return Err(format!("it has more than {MAX_ITEMS} models"));
@@ -213,6 +237,7 @@ mod tests {
                 outputs: vec![spec("any rank", None), spec("scalar", Some(vec![]))],
             }),
             models: BTreeMap::from([("standard".parse().unwrap(), "onnx".into())]),
+            snapshot_of: None,
         }
     }
 
@@ -247,6 +272,16 @@ mod tests {
         refused(|config| *config.models.values_mut().next().unwrap() = "Onnx".into(), "a model format");
         refused(|config| config.signature.as_mut().unwrap().outputs.clear(), "no `[[output]]`");
         refused(|config| config.signature.as_mut().unwrap().outputs[1].name = "any rank".into(), "twice");
+    }
+
+    #[test]
+    fn a_snapshot_says_what_it_was_taken_of() {
+        let config = Config { snapshot_of: Some(Origin::of(b"a module")), ..config() };
+        let written = String::from_utf8(oci::encode(&Wire::new(&config))).unwrap();
+        let digest = Digest::of(b"a module");
+        let expected = format!(r#"],"snapshotOf":{{"digest":"{digest}","size":8}},"version":"1.0.0-rc.1"}}"#);
+        assert!(written.ends_with(&expected), "{written}");
+        assert_eq!(oci::decode::<Wire>(written.as_bytes()).unwrap().check(), Ok(config));
     }
 
     #[test]

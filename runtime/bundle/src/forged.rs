@@ -37,6 +37,7 @@ pub(crate) fn config(version: &str) -> Config {
         license: None,
         signature: None,
         models: BTreeMap::from([("standard".parse().unwrap(), "onnx".to_owned())]),
+        snapshot_of: None,
     }
 }
 

@@ -38,15 +38,15 @@ mod attacks;
 mod forged;
 
 pub use blob::{Blob, Stamp};
-pub use config::Config;
+pub use config::{Config, Origin};
 pub use digest::{Digest, InvalidDigest};
 pub use error::Error;
 pub use key::{KeyFiles, PrivateKey, keygen};
-pub use pack::{Overrides, Packed, name, pack, pack_with};
+pub use pack::{Initializer, Overrides, Packed, Unfit, name, pack, pack_with};
 pub use policy::{Key, Pattern, Revocation, Rule, TrustPolicy};
 pub use progress::Progress;
 pub use report::{
-    Layer, ModelLayer, Report, RuleReport, SignatureReport, TensorReport, inspect, inspect_with, verify_file,
+    ModelLayer, ModuleLayer, Report, RuleReport, SignatureReport, TensorReport, inspect, inspect_with, verify_file,
     verify_file_with,
 };
 pub use sign::{Signed, sign, sign_with};

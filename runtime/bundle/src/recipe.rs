@@ -88,6 +88,7 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Recipe, Error> {
             license: line(raw.license)?,
             signature,
             models: formats,
+            snapshot_of: None,
         },
         models,
     })

@@ -8,17 +8,39 @@ use crate::{
 };
 use serde_json::json;
 use std::{fmt::Write, path::PathBuf};
-use torpor_bundle::{Overrides, PrivateKey, Report, TensorReport, TrustPolicy};
+use torpor_bundle::{Digest, Initializer, Origin, Overrides, PrivateKey, Report, TensorReport, TrustPolicy, Unfit};
 
 pub(crate) fn pack(arguments: Pack, output: &Output) -> Result<(), Failure> {
     let overrides = Overrides { module: arguments.module, models: arguments.models.into_iter().collect() };
     let named = || torpor_bundle::name(&arguments.folder).map(|name| PathBuf::from(format!("{name}.torpor")));
     let file = arguments.output.clone().map_or_else(named, Ok)?;
-    let packed = torpor_bundle::pack_with(&arguments.folder, &overrides, &file, &Bar::new("packing", output))?;
+    let bar = Bar::new("packing", output);
+    let packed = torpor_bundle::pack_with(&arguments.folder, &overrides, &file, &Snapshots, &bar)?;
     let file = file.display().to_string();
-    let value = json!({ "file": file, "name": packed.name.to_string(), "version": packed.version, "digest": packed.digest.to_string() });
-    output.result(&value, |_| format!("packed {} {} into `{file}`\n{}", packed.name, packed.version, packed.digest));
+    let mut value = json!({ "file": file, "name": packed.name.to_string(), "version": packed.version, "digest": packed.digest.to_string() });
+    if let Some(origin) = packed.snapshot_of {
+        value["module"] = json!({ "size": packed.module, "snapshot_of": origin });
+    }
+    output.result(&value, |_| {
+        let mut text = format!("packed {} {} into `{file}`\n{}", packed.name, packed.version, packed.digest);
+        if let Some(Origin { size, .. }) = packed.snapshot_of {
+            let (before, after) = (bytes(size), bytes(packed.module));
+            let _ = write!(text, "\nits initializer has run: the module is a snapshot of {after}, made of {before}");
+        }
+        text
+    });
     Ok(())
+}
+
+/// Makes a snapshot of a module that has an initializer.
+struct Snapshots;
+
+impl Initializer for Snapshots {
+    fn initialize(&self, module: &[u8]) -> Result<Option<Vec<u8>>, Unfit> {
+        let unfit =
+            |error: torpor_engine::SnapshotError| Unfit { why: error.to_string(), help: error.help().to_owned() };
+        torpor_engine::snapshot(module).map_err(unfit)
+    }
 }
 
 pub(crate) fn inspect(arguments: &Inspect, output: &Output) -> Result<(), Failure> {
@@ -85,11 +107,16 @@ fn render(report: &Report) -> String {
             let _ = writeln!(text, "{what:7} {value}");
         }
     }
-    let module = ["module".to_owned(), String::new(), bytes(report.module.size), report.module.digest.to_string()];
+    let snapshot = if report.module.snapshot_of.is_some() { "snapshot" } else { "" };
+    let row = |what: &str, format: &str, size, digest: Digest| {
+        [what.to_owned(), format.to_owned(), bytes(size), digest.to_string()]
+    };
+    let module = std::iter::once(row("module", snapshot, report.module.size, report.module.digest));
+    let origin = report.module.snapshot_of.map(|origin| row("  made of", "", origin.size, origin.digest));
     let models = report.models.iter().map(|model| {
         [format!("model {}", model.name), model.format.clone(), bytes(model.size), model.digest.to_string()]
     });
-    let _ = write!(text, "\n{}", table(["CONTENT", "FORMAT", "SIZE", "DIGEST"], std::iter::once(module).chain(models)));
+    let _ = write!(text, "\n{}", table(["CONTENT", "FORMAT", "SIZE", "DIGEST"], module.chain(origin).chain(models)));
     let tensors = |what: &'static str, tensors: &'_ [TensorReport]| -> Vec<[String; 4]> {
         tensors
             .iter()

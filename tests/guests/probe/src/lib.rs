@@ -5,6 +5,10 @@ mod models;
 
 use std::{
     io::{self, Write},
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use torpor_guest::{
@@ -26,6 +30,7 @@ impl http::Handler for Probe {
             "trap-late" => stream(&request, || trap()),
             "fetch" => fetch(&text(&request, "url")?),
             "load" => load(&text(&request, "model")?),
+            "table" => Ok(table()),
             "fail" => Err(http::Error::internal("the probe was asked to fail")),
             other => {
                 let other = other.to_owned();
@@ -55,6 +60,22 @@ impl Predict for Probe {
 
 torpor_guest::export_http!(Probe);
 torpor_guest::export_predict!(Probe);
+torpor_guest::export_initializer!(SQUARES);
+
+/// How often the table was made, in this instance and in the one whose memory it began with.
+static MADE: AtomicUsize = AtomicUsize::new(0);
+
+static SQUARES: LazyLock<Vec<u32>> = LazyLock::new(|| {
+    MADE.fetch_add(1, Ordering::Relaxed);
+    (0..1000).map(|number| number * number).collect()
+});
+
+/// How often the table was made before it is used, and after, and what is in it.
+fn table() -> Response {
+    let before = MADE.load(Ordering::Relaxed);
+    let last = SQUARES.last().copied().unwrap_or_default();
+    Response::text(format!("{before} {} {last}", MADE.load(Ordering::Relaxed)))
+}
 
 /// The same tensor, made anew from what it says of itself.
 fn remade(tensor: &Tensor) -> Result<Tensor, PredictError> {
