@@ -21,10 +21,10 @@ static mut MEMORY: [MaybeUninit<u8>; ARENA] = [MaybeUninit::uninit(); ARENA];
 #[global_allocator]
 static ALLOCATOR: TalcSyncCell<ArenaThenGrowth, WasmBinning> = TalcSyncCell::new_wasm(ArenaThenGrowth { arena: true });
 
-/// Makes sure that what an initializer took of the arena is not missing to the calls: they start with as much free memory as they
-/// would have had without it.
-pub(crate) fn replenish() {
-    drop(core::hint::black_box(std::vec::Vec::<u8>::with_capacity(ARENA)));
+/// Makes sure that calls start with `room` bytes of free memory in one piece, or as many as the arena has, however much an
+/// initializer took of it.
+pub(crate) fn replenish(room: usize) {
+    drop(core::hint::black_box(Vec::<u8>::with_capacity(room.max(ARENA))));
 }
 
 /// Where the allocator gets memory.

@@ -3,9 +3,6 @@
 use unicode_categories::UnicodeCategories as _;
 use unicode_normalization::UnicodeNormalization as _;
 
-/// How many characters have an entry in the table: those of the basic plane.
-const PLANE: usize = 1 << 16;
-
 /// What becomes of a character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -37,9 +34,9 @@ enum Kind {
 
 impl Characters {
     pub(crate) fn new() -> Self {
-        let entry = |c: u32| char::from_u32(c).and_then(simple);
+        let entry = |c: u16| char::from_u32(c.into()).and_then(simple);
         let complex = Entry { form: 0, kind: Kind::Complex };
-        Characters((0..PLANE as u32).map(|c| entry(c).unwrap_or(complex)).collect())
+        Characters((0..=u16::MAX).map(|c| entry(c).unwrap_or(complex)).collect())
     }
 
     /// Gives `take` each character that comes of `text`, with the part that it has, until it says that it has enough.
