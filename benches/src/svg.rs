@@ -44,13 +44,15 @@ pub(crate) fn draw(title: &str, unit: &str, groups: &[Group]) -> String {
 /// Writing to a string cannot fail.
 fn row(body: &mut String, series: &Series, y: f64, scale: f64) {
     let Series { name, median, range: (low, high), .. } = series;
+    // A difference may be below nothing, where there is no room to draw it; its number is there all the same.
+    let [length, low, high] = [*median, *low, *high].map(|value| value.max(0.0) * scale);
     let class = if name.starts_with("Torpor") { "o" } else { "b" };
     text(body, "n", LEFT - 8.0, y, name);
-    let (top, width) = (y - 12.0, median * scale);
-    let _ = writeln!(body, "<rect class=\"{class}\" x=\"{LEFT}\" y=\"{top}\" width=\"{width:.1}\" height=\"{BAR}\"/>");
-    let (from, to, middle) = (LEFT + low * scale, LEFT + high * scale, top + BAR / 2.0);
+    let top = y - 12.0;
+    let _ = writeln!(body, "<rect class=\"{class}\" x=\"{LEFT}\" y=\"{top}\" width=\"{length:.1}\" height=\"{BAR}\"/>");
+    let (from, to, middle) = (LEFT + low, LEFT + high, top + BAR / 2.0);
     let _ = writeln!(body, "<path class=\"r\" d=\"M{from:.1} {middle}H{to:.1}\"/>");
-    text(body, "", LEFT + high.max(*median) * scale + 8.0, y, &number(*median));
+    text(body, "", LEFT + high.max(length) + 8.0, y, &number(*median));
 }
 
 fn text(body: &mut String, class: &str, x: f64, y: f64, text: &str) {
@@ -77,6 +79,11 @@ mod tests {
             "{drawing}"
         );
         assert!(drawing.contains(&format!("class=\"b\" x=\"{LEFT}\" y=\"100\" width=\"{full:.1}\"")), "{drawing}");
+        let mut group = Group::new("differences");
+        group.add("of nothing", vec![-5.0; 3]);
+        group.add("of something", vec![5.0; 3]);
+        let below = draw("wake", "ms", &[group]);
+        assert!(below.contains("width=\"0.0\"") && below.contains(">-5.00<"), "{below}");
         assert!(drawing.contains("a &amp; b") && drawing.contains("native &lt;1>"), "{drawing}");
     }
 }

@@ -23,6 +23,15 @@ fn no_request_runs_the_initializer() {
 }
 
 #[test]
+fn an_initializer_that_asks_for_something_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bundle = folder.path().join("curious.torpor");
+    let refused = cli::finish(Recipe::of("curious").packing().arg("-o").arg(&bundle));
+    refused.refused(2, &["its initializer called `names` of `torpor:function/models@0.1.0`", "help: "]);
+    assert!(!bundle.exists(), "a bundle was written all the same");
+}
+
+#[test]
 fn packing_a_snapshot_is_reproducible() {
     let folder = tempfile::tempdir().expect("a folder");
     let bundles = ["one", "other"].map(|name| folder.path().join(name));

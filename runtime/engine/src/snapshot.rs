@@ -10,7 +10,7 @@ mod state;
 use crate::guest::MAX_TABLE_ELEMENTS;
 use futures::FutureExt;
 use state::{ComponentState, ModuleState};
-use wasmparser::{ComponentExternalKind, ExternalKind, Payload, WasmFeatures};
+use wasmparser::{ComponentExternalKind, ExternalKind, Payload};
 use wasmtime::{
     Config, Engine, ExternType, Module, ResourceLimiter, Store, Trap,
     component::{Component, LinkerInstance, ResourceType, types::ComponentItem},
@@ -69,9 +69,7 @@ impl SnapshotError {
             SnapshotError::Trap(_) => "test the initializer natively, where a panic has a text",
             SnapshotError::Endless => "look for a loop without an end, or make the tables in `build.rs`",
             SnapshotError::Memory => "build smaller tables, and free what only building them takes",
-            SnapshotError::Unfit(_) => {
-                "build it as a component of one module without its initializer, or with other tools"
-            }
+            SnapshotError::Unfit(_) => "leave the initializer out, or build the module without what is named",
         }
     }
 }
@@ -91,13 +89,19 @@ enum Kind {
 pub fn snapshot(wasm: &[u8]) -> Result<Option<Vec<u8>>, SnapshotError> {
     let Some(kind) = initializable(wasm) else { return Ok(None) };
     let engine = engine().map_err(|error| unfit(&error))?;
+    // What does not start would be found by the first request. That is late: some libraries refuse to be set up twice, for one.
     let snapshot = match kind {
-        Kind::Component => component(&engine, wasm)?,
-        Kind::Core => core(&engine, wasm)?,
+        Kind::Component => {
+            let snapshot = component(&engine, wasm)?;
+            start_component(&engine, &snapshot).map(drop).map_err(|error| unstartable(&error))?;
+            snapshot
+        }
+        Kind::Core => {
+            let snapshot = core(&engine, wasm)?;
+            start_core(&engine, &snapshot).map(drop).map_err(|error| unstartable(&error))?;
+            snapshot
+        }
     };
-    // A host would refuse what is not valid when the bundle is deployed. That is late.
-    let mut validator = wasmparser::Validator::new_with_features(WasmFeatures::all());
-    validator.validate_all(&snapshot).map_err(|error| SnapshotError::Unfit(error.to_string()))?;
     Ok(Some(snapshot))
 }
 
@@ -136,7 +140,30 @@ fn engine() -> wasmtime::Result<Engine> {
 fn component(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, SnapshotError> {
     let wizer = wizer();
     let (context, instrumented) = wizer.instrument_component(wasm).map_err(|error| unfit(&error))?;
-    let component = Component::new(engine, &instrumented).map_err(|error| unfit(&error))?;
+    let ComponentState { mut store, instance } = start_component(engine, &instrumented)?;
+    let initialize = instance.get_typed_func::<(), ()>(&mut store, INITIALIZER).map_err(|_| SnapshotError::Type)?;
+    initialize.call(&mut store, ()).map_err(|error| failed(&error))?;
+    lift(&mut store).map_err(|error| unfit(&error))?;
+    ready(wizer.snapshot_component(&context, &mut ComponentState { store, instance }))
+}
+
+fn core(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+    let wizer = wizer();
+    let (context, instrumented) = wizer.instrument(wasm).map_err(|error| unfit(&error))?;
+    let ModuleState { mut store, instance } = start_core(engine, &instrumented)?;
+    // Some libraries are set up there. The snapshot has that behind it, and exports it no more.
+    if let Ok(set_up) = instance.get_typed_func::<(), ()>(&mut store, "_initialize") {
+        set_up.call(&mut store, ()).map_err(|error| failed(&error))?;
+    }
+    let initialize = instance.get_typed_func::<(), ()>(&mut store, INITIALIZER).map_err(|_| SnapshotError::Type)?;
+    initialize.call(&mut store, ()).map_err(|error| failed(&error))?;
+    lift(&mut store).map_err(|error| unfit(&error))?;
+    ready(wizer.snapshot(&context, &mut ModuleState { store, instance }))
+}
+
+/// An instance of a component that can call nothing.
+fn start_component(engine: &Engine, wasm: &[u8]) -> Result<ComponentState, SnapshotError> {
+    let component = Component::new(engine, wasm).map_err(|error| unfit(&error))?;
     let mut linker = wasmtime::component::Linker::new(engine);
     let ty = component.component_type();
     for (name, import) in ty.imports(engine) {
@@ -144,17 +171,12 @@ fn component(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, SnapshotError> {
     }
     let mut store = store(engine).map_err(|error| unfit(&error))?;
     let instance = linker.instantiate(&mut store, &component).map_err(|error| failed(&error))?;
-    let initialize = instance.get_typed_func::<(), ()>(&mut store, INITIALIZER).map_err(|_| SnapshotError::Type)?;
-    initialize.call(&mut store, ()).map_err(|error| failed(&error))?;
-    lift(&mut store).map_err(|error| unfit(&error))?;
-    let mut state = ComponentState { store, instance };
-    ready(wizer.snapshot_component(&context, &mut state))
+    Ok(ComponentState { store, instance })
 }
 
-fn core(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, SnapshotError> {
-    let wizer = wizer();
-    let (context, instrumented) = wizer.instrument(wasm).map_err(|error| unfit(&error))?;
-    let module = Module::new(engine, &instrumented).map_err(|error| unfit(&error))?;
+/// An instance of a core module that can call nothing.
+fn start_core(engine: &Engine, wasm: &[u8]) -> Result<ModuleState, SnapshotError> {
+    let module = Module::new(engine, wasm).map_err(|error| unfit(&error))?;
     let mut linker = wasmtime::Linker::new(engine);
     for import in module.imports() {
         let ExternType::Func(ty) = import.ty() else { continue };
@@ -164,11 +186,7 @@ fn core(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, SnapshotError> {
     }
     let mut store = store(engine).map_err(|error| unfit(&error))?;
     let instance = linker.instantiate(&mut store, &module).map_err(|error| failed(&error))?;
-    let initialize = instance.get_typed_func::<(), ()>(&mut store, INITIALIZER).map_err(|_| SnapshotError::Type)?;
-    initialize.call(&mut store, ()).map_err(|error| failed(&error))?;
-    lift(&mut store).map_err(|error| unfit(&error))?;
-    let mut state = ModuleState { store, instance };
-    ready(wizer.snapshot(&context, &mut state))
+    Ok(ModuleState { store, instance })
 }
 
 fn wizer() -> Wizer {
@@ -271,6 +289,10 @@ fn failed(error: &wasmtime::Error) -> SnapshotError {
         Some(trap) => SnapshotError::Trap(trap.to_string().trim_start_matches("wasm trap: ").to_owned()),
         None => unfit(error),
     }
+}
+
+fn unstartable(error: &SnapshotError) -> SnapshotError {
+    SnapshotError::Unfit(format!("an instance that begins with it does not start: {error}"))
 }
 
 fn unfit(error: &wasmtime::Error) -> SnapshotError {

@@ -84,6 +84,27 @@ fn an_initializer_only_computes() {
     refused(&[0x03, 0x40, 0x0c, 0, 0x0b], "did not return within");
 }
 
+/// As [`module`], with an `_initialize` that sets the global to 7, and an initializer that traps unless it is 7.
+#[test]
+fn libraries_are_set_up_before() {
+    let set_up = [0x41, 7, 0x24, 0];
+    // `global.get`, `i32.const 7`, `i32.ne`, `if unreachable end`.
+    let code = [0x23, 0, 0x41, 7, 0x47, 0x04, 0x40, 0, 0x0b];
+    assert!(matches!(snapshot(&module(&code)), Err(SnapshotError::Trap(_))));
+    let body = |code: &[u8]| [&[u8::try_from(code.len()).unwrap() + 2, 0], code, &[0x0b]].concat();
+    let names = [&[2][..], &name("_initialize"), &[0, 1], &name(INITIALIZER), &[0, 2]].concat();
+    let module = [
+        b"\0asm\x01\0\0\0".to_vec(),
+        section(1, &[1, 0x60, 0, 0]),
+        section(2, &[&[1][..], &name("wasi_snapshot_preview1"), &name("sched_yield"), &[0, 0]].concat()),
+        section(3, &[2, 0, 0]),
+        section(6, &[1, 0x7f, 1, 0x41, 5, 0x0b]),
+        section(7, &names),
+        section(10, &[&[2][..], &body(&set_up), &body(&code)].concat()),
+    ];
+    assert!(snapshot(&module.concat()).unwrap().is_some());
+}
+
 #[test]
 fn an_initializer_takes_and_gives_nothing() {
     // The type of a function from nothing to `i32`, and `i32.const 1`.
