@@ -1,6 +1,6 @@
 //! What a benchmark found, in one form for all of them: series of samples by name, in groups, with the goals that they should reach.
 //!
-//! It is shown as a Markdown table, written as JSON for programs and drawn as SVG for readers ([`crate::svg`]); `--docs` puts
+//! It is shown as a Markdown table, written as JSON for programs and drawn as SVG for readers (`svg`); `--docs` puts
 //! all three where `docs/benchmarks.md` shows them.
 
 use crate::{machine, statistics::quantile, svg};

@@ -45,10 +45,10 @@ pub enum SnapshotError {
     /// It trapped.
     #[error("its initializer trapped: {0}")]
     Trap(String),
-    /// It did not return within [`STEPS`].
+    /// It did not return within the steps that it may take.
     #[error("its initializer did not return within {STEPS} steps")]
     Endless,
-    /// It took more memory than [`MAX_MEMORY`].
+    /// It took more memory than a snapshot may have.
     #[error("its initializer took more than {} MiB of memory", MAX_MEMORY / (1024 * 1024))]
     Memory,
     /// The module is not valid, or does what cannot be kept in a snapshot.
