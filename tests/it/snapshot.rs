@@ -23,6 +23,15 @@ fn no_request_runs_the_initializer() {
 }
 
 #[test]
+fn a_program_begins_with_what_its_initializer_left() {
+    let host = TestHost::builder().function("command", |manifest| manifest).start();
+    // It counts on, and the next instance begins where the first one did.
+    for _ in 0..3 {
+        assert_eq!(host.post("/fn/command/", "initialized").status(200).text(), "1");
+    }
+}
+
+#[test]
 fn an_initializer_that_asks_for_something_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let bundle = folder.path().join("curious.torpor");
