@@ -14,6 +14,17 @@ pub mod predict {
     });
 }
 
+/// The world of a module that is initialized when it is packed.
+pub mod initializer {
+    wit_bindgen::generate!({
+        path: "wit",
+        world: "torpor:function/initialized-function",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export",
+    });
+}
+
 /// The world of a function of HTTP requests.
 pub mod http {
     wit_bindgen::generate!({

@@ -88,8 +88,8 @@
 //! # What costs what
 //!
 //! Every call gets a fresh instance, which takes some 20 µs. So there is no state between calls, and what an instance computes at
-//! first use it computes for every call: make tables at build time instead. The allocator begins with an arena of 256 KiB in the
-//! memory that the module starts with; growing beyond it makes the host change mappings.
+//! first use it computes for every call: have tables made when the module is packed, by [`export_initializer!`]. The allocator
+//! begins with an arena of 256 KiB in the memory that the module starts with; growing beyond it makes the host change mappings.
 //!
 //! # Without a host
 //!
@@ -161,6 +161,60 @@ macro_rules! export_predict {
         const _: fn($crate::Inputs) -> Result<$crate::Outputs, $crate::PredictError> =
             <$function as $crate::Predict>::predict;
     };
+}
+
+/// Has tables made when the module is packed, so that no call has to make them.
+///
+/// Each is a `static` of [`LazyLock`](std::sync::LazyLock). `torpor pack` makes them, and packs the module with the memory in which
+/// they then are; an instance starts with that memory and copies only what it writes to. They are made by computing alone:
+/// whoever asks the host for something meanwhile, be it the time or a random number, is refused by `torpor pack`. A module
+/// that something else packs makes them at first use, as it would without this.
+///
+/// ```no_run
+/// use std::{collections::BTreeMap, sync::LazyLock};
+///
+/// static LABELS: LazyLock<BTreeMap<&str, usize>> = LazyLock::new(|| ["cat", "kitten"].into_iter().zip(0..).collect());
+///
+/// torpor_guest::export_initializer!(LABELS);
+/// # fn main() {}
+/// ```
+///
+/// Calls then find as much free memory as without an initializer: the 256 KiB of the allocator's arena. A function that takes more,
+/// such as for a large tensor, may have it made ready too, in bytes: `export_initializer!(LABELS; room: 1024 * 1024)`. That spares each
+/// call the growing of its memory, and costs nothing to those that do not touch it.
+#[macro_export]
+macro_rules! export_initializer {
+    ($($table:path),+ $(,)?) => {
+        $crate::export_initializer!($($table),+; room: 0);
+    };
+    ($($table:path),+; room: $room:expr) => {
+        #[cfg(target_family = "wasm")]
+        #[allow(unsafe_code, reason = "the entry points of a component are foreign functions")]
+        const _: () = {
+            struct Initializer;
+
+            impl $crate::bindings::initializer::Guest for Initializer {
+                fn wizer_initialize() {
+                    $(::std::sync::LazyLock::force(&$table);)+
+                    $crate::initialized($room);
+                }
+            }
+
+            $crate::bindings::initializer::export!(Initializer with_types_in $crate::bindings::initializer);
+        };
+        #[cfg(not(target_family = "wasm"))]
+        const _: fn() = || {
+            $(::std::sync::LazyLock::force(&$table);)+
+            let _: usize = $room;
+        };
+    };
+}
+
+/// Called at the end of an initializer. Where the allocator is another one, how it gets memory is its own business.
+#[doc(hidden)]
+pub fn initialized(_room: usize) {
+    #[cfg(all(feature = "allocator", target_family = "wasm", not(target_feature = "atomics")))]
+    allocator::replenish(_room);
 }
 
 /// Makes a type that is [`http::Handler`] the HTTP function that this module exports.

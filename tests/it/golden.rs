@@ -26,6 +26,18 @@ const RECIPE: &str = "name = \"add\"\nversion = \"1.2.3\"\ndescription = \"adds 
                       [[input]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = [-1, 4]\n\
                       [[input]]\nname = \"y\"\ndatatype = \"FP32\"\n[[output]]\nname = \"z\"\ndatatype = \"FP32\"\n";
 
+/// A module with an initializer.
+const TABLES: &str = "name = \"tables\"\nversion = \"1.0.0\"\nmodule = \"tables.wasm\"\n";
+
+/// Initializers of small modules, as code: one that stores 42 at address 1024, and those that `torpor pack` refuses.
+const INITIALIZERS: [(&str, &[u8]); 5] = [
+    ("tables", &[0x41, 0x80, 0x08, 0x41, 42, 0x36, 2, 0]),
+    ("asks", &[0x10, 0]),                           // calls what it imports
+    ("traps", &[0]),                                // `unreachable`
+    ("endless", &[0x03, 0x40, 0x0c, 0, 0x0b]),      // a loop
+    ("greedy", &[0x41, 0x80, 0x08, 0x40, 0, 0x1a]), // grows the memory by 1024 pages
+];
+
 const MANIFEST: &str = "name = \"add\"\nbundle = \"../signed.torpor\"\n[trigger.inference]\n[model.model]\n";
 
 const WRONG: &str = "name = \"add\"\nbundle = \"add.torpor\"\n[trigger.inference]\n[scale]\nmax_concurrency = 8\n";
@@ -41,6 +53,10 @@ fn desk() -> TempDir {
     write("add/bundle.toml", RECIPE.as_bytes());
     write("add/add.wasm", COMPONENT);
     write("add/model.onnx", &fs::read(root().join("tests/models/add.onnx")).expect("the model is there"));
+    write("tables/bundle.toml", TABLES.as_bytes());
+    for (name, code) in INITIALIZERS {
+        write(&format!("tables/{name}.wasm"), &initialized(code));
+    }
     write("wrong/bundle.toml", RECIPE.replace("license", "licence").as_bytes());
     write("trust.toml", b"[[publisher]]\nname = \"dev\"\nkey = \"dev.pub.pem\"\nfunctions = [\"*\"]\n");
     write("strict.toml", b"[[publisher]]\nname = \"dev\"\nkey = \"dev.pub.pem\"\nfunctions = [\"vision-*\"]\n");
@@ -55,6 +71,7 @@ fn desk() -> TempDir {
         "pack add -o unsigned.torpor",
         "pack add -o foreign.torpor",
         "sign --key other.key.pem foreign.torpor",
+        "pack tables -o snapshot.torpor",
     ] {
         cli::finish(cli::command().args(commands.split(' ')).current_dir(desk.path())).ok();
     }
@@ -62,6 +79,24 @@ fn desk() -> TempDir {
     damaged[600] ^= 1;
     write("damaged.torpor", &damaged);
     desk
+}
+
+/// A core module with a memory of a page, whose initializer is `code`. It may call function 0, which it imports.
+fn initialized(code: &[u8]) -> Vec<u8> {
+    let length = |content: &[u8]| u8::try_from(content.len()).expect("it is short");
+    let section = |id: u8, content: &[u8]| [&[id, length(content)], content].concat();
+    let name = |name: &str| [&[length(name.as_bytes())], name.as_bytes()].concat();
+    let import = [name("wasi_snapshot_preview1"), name("sched_yield")].concat();
+    let body = [&[length(code) + 2, 0], code, &[0x0b]].concat();
+    let sections = [
+        section(1, &[1, 0x60, 0, 0]), // a type: from nothing to nothing
+        section(2, &[&[1], import.as_slice(), &[0, 0]].concat()),
+        section(3, &[1, 0]),
+        section(5, &[1, 0, 1]),
+        section(7, &[&[1], name("wizer-initialize").as_slice(), &[0, 1]].concat()),
+        section(10, &[&[1], body.as_slice()].concat()),
+    ];
+    [b"\0asm\x01\0\0\0".as_slice(), &sections.concat()].concat()
 }
 
 /// A host with a warm function, a cold one, and one that cannot be deployed. `live.toml` in the desk is a newer manifest of the first.

@@ -163,7 +163,10 @@ fn the_fields_of_commands_on_bundles() {
     let bundle = signed(&stage);
     let trust = stage.path("trust.toml");
     let packed = cli::finish(Recipe::of("add").packing().arg("--json").arg("-o").arg(stage.path("again.torpor"))).ok();
-    check("torpor pack", &[packed.json()]);
+    let snapshot = stage.bundle("probe");
+    let initialized = cli::finish(Recipe::of("probe").packing().arg("--json").arg("-o").arg(&snapshot)).ok();
+    stage.keys.sign(&snapshot);
+    check("torpor pack", &[packed.json(), initialized.json()]);
     check("torpor keygen", &[run([&"keygen", &folder.join("other")]).ok().json()]);
     check("torpor sign", &[run([&"sign", &"--key", &stage.keys.private, &bundle]).ok().json()]);
 
@@ -183,7 +186,7 @@ fn the_fields_of_commands_on_bundles() {
     let with_files = stage.bundle("command-files");
     Recipe::of("command-files").pack(&with_files);
     stage.keys.sign(&with_files);
-    let bundles = [&bundle, &described, &two_files, &with_files];
+    let bundles = [&bundle, &described, &snapshot, &two_files, &with_files];
     check("torpor inspect", &bundles.map(|bundle| run([&"inspect", bundle]).ok().json()));
     let policy = "[[publisher]]\nname = \"dev\"\nkey = \"dev.pub.pem\"\nfunctions = [\"*\"]\nexpires = 2990-01-01\n\
                   [[rule]]\nfunctions = [\"*\"]\npublishers = [\"dev\"]\nthreshold = 1\n";

@@ -27,6 +27,7 @@ mod misuse; // what a guest does wrong with models and tensors, and that only it
 mod project; // what `torpor new` makes builds, packs, signs, serves and answers
 mod readme; // the README's commands do what it says
 mod schema; // somebody else's validator reads the JSON Schema of manifests
+mod snapshot; // modules that are initialized when they are packed
 mod terminal; // colour and progress, for people alone
 mod tools; // other people's tools check bundles, as docs/bundles.md says
 mod trust; // signatures, the trust policy, and bytes that were tampered with

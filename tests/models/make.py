@@ -169,6 +169,27 @@ def chain():
     )
 
 
+def tokens():
+    """Takes and gives what a sentence embedder does, and computes next to nothing: for the time that everything else takes."""
+    shape = ["batch", "sequence"]
+    width = numpy_helper.from_array(np.array([1, 1, 384], dtype=np.int64), "width")
+    axes = numpy_helper.from_array(np.array([2], dtype=np.int64), "axes")
+    inputs = ["input_ids", "attention_mask", "token_type_ids"]
+    write(
+        "tokens",
+        [
+            helper.make_node("Add", inputs[:2], ["some"]),
+            helper.make_node("Add", ["some", inputs[2]], ["all"]),
+            helper.make_node("Unsqueeze", ["all", "axes"], ["deep"]),
+            helper.make_node("Cast", ["deep"], ["numbers"], to=TensorProto.FLOAT),
+            helper.make_node("Expand", ["numbers", "width"], ["last_hidden_state"]),
+        ],
+        [value(name, TensorProto.INT64, shape) for name in inputs],
+        [value("last_hidden_state", TensorProto.FLOAT, [*shape, 384])],
+        [width, axes],
+    )
+
+
 def unsupported():
     """An operator that no library has."""
     write(
@@ -286,4 +307,5 @@ twice()
 sums()
 scalar()
 chain()
+tokens()
 unsupported()

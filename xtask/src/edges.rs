@@ -51,7 +51,7 @@ const OUTSIDE: [&str; 2] = ["torpor-tests", "torpor-benches"];
 
 /// Libraries that only some crates may name, and why. A `*` at the end stands for any rest.
 const FENCES: [(&[&str], &[&str], &str); 7] = [
-    (&["wasmtime*"], &["torpor-engine"], "no other crate knows the Wasm engine"),
+    (&["wasmtime*", "wasmparser"], &["torpor-engine"], "no other crate knows the Wasm engine"),
     (&["wit-component"], &["torpor-bundle"], "a module becomes a component where it is packed, and nowhere else"),
     (&["ort", "ort-sys"], &["torpor-backend-onnxruntime"], "no other crate knows ONNX Runtime"),
     (&["tract-*"], &["torpor-backend-tract"], "no other crate knows tract"),

@@ -79,6 +79,16 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// From zero to the first answer, against native programs
+    Wake {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// What a module's code costs beside its model
+    Guest {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -105,6 +115,8 @@ fn run(task: Task) -> anyhow::Result<()> {
         }
         Task::Edges => edges::check(&tree),
         Task::Fuzz { time, targets } => fuzz::fuzz(&tree, time, &targets),
-        Task::Bench(Bench::Floor { args }) => suite::floor(&tree, &args),
+        Task::Bench(Bench::Floor { args }) => suite::bench(&tree, "floor", &args),
+        Task::Bench(Bench::Wake { args }) => suite::bench(&tree, "wake", &args),
+        Task::Bench(Bench::Guest { args }) => suite::bench(&tree, "guest", &args),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Config`] is checked; [`Wire`] is the JSON document in the bundle. `recipe` makes the same checks of what an author wrote.
 
-use crate::part::OPENVINO_IR;
+use crate::{Digest, digest::Piece, part::OPENVINO_IR};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use torpor_manifest::{FunctionName, ModelName};
@@ -31,6 +31,8 @@ pub struct Config {
     pub models: BTreeMap<ModelName, ModelConfig>,
     /// The files that it has for its module, as paths such as `fixture/labels.txt`.
     pub files: BTreeSet<String>,
+    /// The module of which the bundle's is a snapshot, taken after its initializer had run; `None` where it had none.
+    pub snapshot_of: Option<Origin>,
 }
 
 /// What a bundle says of one model.
@@ -40,6 +42,23 @@ pub struct ModelConfig {
     pub format: String,
     /// The names of its outputs that have labels in the bundle.
     pub labels: BTreeSet<String>,
+}
+
+/// What a snapshot was taken of, so that it can be made again and compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The digest of the module before its initializer ran.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+impl Origin {
+    pub(crate) fn of(module: &[u8]) -> Self {
+        let Piece { digest, size } = Piece::of(module);
+        Origin { digest, size }
+    }
 }
 
 /// The config as it is written into a bundle.
@@ -60,6 +79,8 @@ pub(crate) struct Wire {
     name: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     outputs: Vec<WireTensor>,
+    #[serde(default, rename = "snapshotOf", skip_serializing_if = "Option::is_none")]
+    snapshot_of: Option<Origin>,
     version: String,
 }
 
@@ -92,6 +113,7 @@ impl Wire {
             models: config.models.iter().map(|(name, model)| (name.to_string(), WireModel::new(model))).collect(),
             name: config.name.to_string(),
             outputs: config.signature.as_ref().map(|signature| tensors(&signature.outputs)).unwrap_or_default(),
+            snapshot_of: config.snapshot_of,
             version: config.version.clone(),
         }
     }
@@ -115,6 +137,7 @@ impl Wire {
             signature: signature(tensors(self.inputs)?, tensors(self.outputs)?)?,
             models: models.collect::<Result<_, String>>()?,
             files: self.files.into_iter().collect(),
+            snapshot_of: self.snapshot_of,
         };
         files(&config.files)?;
         if config.models.len() > MAX_ITEMS {
@@ -282,6 +305,7 @@ mod tests {
                 ModelConfig { format: "onnx".into(), labels: BTreeSet::from(["any rank".into()]) },
             )]),
             files: BTreeSet::from(["a/b.txt".into(), "a/c".into(), "d".into()]),
+            snapshot_of: None,
         }
     }
 
@@ -349,6 +373,16 @@ mod tests {
         refused(|config| model(config).labels.extend((0..MAX_ITEMS).map(|n| n.to_string())), "outputs with labels");
         refused(|config| config.signature.as_mut().unwrap().outputs.clear(), "no `[[output]]`");
         refused(|config| config.signature.as_mut().unwrap().outputs[1].name = "any rank".into(), "twice");
+    }
+
+    #[test]
+    fn a_snapshot_says_what_it_was_taken_of() {
+        let config = Config { snapshot_of: Some(Origin::of(b"a module")), ..config() };
+        let written = String::from_utf8(oci::encode(&Wire::new(&config))).unwrap();
+        let digest = Digest::of(b"a module");
+        let expected = format!(r#"],"snapshotOf":{{"digest":"{digest}","size":8}},"version":"1.0.0-rc.1"}}"#);
+        assert!(written.ends_with(&expected), "{written}");
+        assert_eq!(oci::decode::<Wire>(written.as_bytes()).unwrap().check(), Ok(config));
     }
 
     #[test]

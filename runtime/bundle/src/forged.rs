@@ -41,6 +41,7 @@ pub(crate) fn config(version: &str) -> Config {
         signature: None,
         models: models("onnx", &[]),
         files: BTreeSet::new(),
+        snapshot_of: None,
     }
 }
 

@@ -40,16 +40,16 @@ mod attacks;
 mod forged;
 
 pub use blob::{Blob, Stamp};
-pub use config::{Config, ModelConfig};
+pub use config::{Config, ModelConfig, Origin};
 pub use digest::{Digest, InvalidDigest};
 pub use error::Error;
 pub use key::{KeyFiles, PrivateKey, keygen};
 pub use labels::read_labels;
-pub use pack::{Overrides, Packed, name, pack, pack_with};
+pub use pack::{Initializer, Overrides, Packed, Unfit, name, pack, pack_with};
 pub use policy::{Key, Pattern, Revocation, Rule, TrustPolicy};
 pub use progress::Progress;
 pub use report::{
-    FileLayer, LabelsLayer, Layer, ModelLayer, Report, RuleReport, SignatureReport, TensorReport, inspect,
+    FileLayer, LabelsLayer, Layer, ModelLayer, ModuleLayer, Report, RuleReport, SignatureReport, TensorReport, inspect,
     inspect_with, verify_file, verify_file_with,
 };
 pub use sign::{Signed, sign, sign_with};

@@ -4,7 +4,7 @@ use crate::{
     Config, Digest, Error, Progress,
     archive::{self, Content},
     component,
-    config::Wire,
+    config::{Origin, Wire},
     digest::{self, Piece},
     error::io_at,
     labels,
@@ -36,6 +36,31 @@ pub struct Overrides {
     pub models: BTreeMap<ModelName, PathBuf>,
 }
 
+/// Runs what a module wants to have run once, when it is packed. It takes a Wasm engine to do so, which this crate has none of.
+pub trait Initializer {
+    /// The module after its initializer has run, always the same for the same module; `None` where it has none.
+    ///
+    /// # Errors
+    /// Why it cannot be packed.
+    fn initialize(&self, module: &[u8]) -> Result<Option<Vec<u8>>, Unfit>;
+}
+
+/// Packs modules as they are. Where such a one has an initializer, it is never run.
+impl Initializer for () {
+    fn initialize(&self, _: &[u8]) -> Result<Option<Vec<u8>>, Unfit> {
+        Ok(None)
+    }
+}
+
+/// Why a module cannot be packed.
+#[derive(Debug, Clone)]
+pub struct Unfit {
+    /// What is wrong with it.
+    pub why: String,
+    /// What to do about it.
+    pub help: String,
+}
+
 /// What was packed.
 #[derive(Debug, Clone)]
 pub struct Packed {
@@ -45,6 +70,10 @@ pub struct Packed {
     pub name: FunctionName,
     /// Its version.
     pub version: String,
+    /// The module's length in bytes.
+    pub module: u64,
+    /// What the module is a snapshot of, if it had an initializer.
+    pub snapshot_of: Option<Origin>,
 }
 
 /// The name that the `bundle.toml` in the module folder `dir` gives.
@@ -62,16 +91,22 @@ pub fn name(dir: &Path) -> Result<FunctionName, Error> {
 /// # Errors
 /// [`Error::Text`] for a mistake in `bundle.toml`, [`Error::Pack`] where files do not make a bundle, else [`Error::Io`].
 pub fn pack(dir: &Path, overrides: &Overrides, out: &Path) -> Result<Packed, Error> {
-    pack_with(dir, overrides, out, &())
+    pack_with(dir, overrides, out, &(), &())
 }
 
-/// As [`pack`], and tells `progress` how far it is.
+/// As [`pack`], with the module that `initializer` makes of it, and tells `progress` how far it is.
 ///
 /// # Errors
-/// As [`pack`].
-pub fn pack_with(dir: &Path, overrides: &Overrides, out: &Path, progress: &dyn Progress) -> Result<Packed, Error> {
+/// As [`pack`], and [`Error::Pack`] with what `initializer` says.
+pub fn pack_with(
+    dir: &Path,
+    overrides: &Overrides,
+    out: &Path,
+    initializer: &dyn Initializer,
+    progress: &dyn Progress,
+) -> Result<Packed, Error> {
     let file = dir.join(RECIPE);
-    let recipe = recipe::parse(&file, &text::read(&file)?)?;
+    let mut recipe = recipe::parse(&file, &text::read(&file)?)?;
     if let Some(name) = overrides.models.keys().find(|name| !recipe.models.contains_key(*name)) {
         let why = format!("it has no model `{name}` to be replaced");
         return Err(unfit(&file, why, format!("add `[model.{name}]`, or correct the name")));
@@ -86,7 +121,8 @@ pub fn pack_with(dir: &Path, overrides: &Overrides, out: &Path, progress: &dyn P
     progress.expect(bytes.saturating_mul(2));
 
     let mut blobs = BTreeMap::new();
-    let module = add_module(&mut blobs, module, progress)?;
+    let (module, snapshot_of) = add_module(&mut blobs, module, initializer, progress)?;
+    recipe.config = Config { snapshot_of, ..recipe.config };
     let add = |(path, part): (PathBuf, Part)| match part {
         Part::Labels(_, output) => add_labels(&mut blobs, &path, &recipe.config, &output, progress),
         Part::Model(_) | Part::Weights(_) | Part::File(_) => add(&mut blobs, path, progress),
@@ -109,7 +145,8 @@ pub fn pack_with(dir: &Path, overrides: &Overrides, out: &Path, progress: &dyn P
         blobs.insert(Digest::of(&document), Content::Bytes(document));
     }
     archive::write(out, &blobs, &index, progress)?;
-    Ok(Packed { digest: manifest_piece.digest, name: recipe.config.name, version: recipe.config.version })
+    let Config { name, version, .. } = recipe.config;
+    Ok(Packed { digest: manifest_piece.digest, name, version, module: module.size, snapshot_of })
 }
 
 /// The file of a part: one given instead, else the one in the `bundle.toml` of the folder `dir`.
@@ -131,32 +168,42 @@ fn source(part: &Part, recipe: &Recipe, overrides: &Overrides, dir: &Path) -> Pa
     }
 }
 
-/// Adds the module: a file as it is, or the component that a core module makes, which is made in memory.
+/// Adds the module: a file as it is, the component that a core module makes, or the snapshot of either. The latter two are made in
+/// memory.
 fn add_module(
     blobs: &mut BTreeMap<Digest, Content<'_>>,
     path: PathBuf,
+    initializer: &dyn Initializer,
     progress: &dyn Progress,
-) -> Result<Piece, Error> {
+) -> Result<(Piece, Option<Origin>), Error> {
     let mut head = Vec::new();
-    let file = File::open(&path).map_err(io_at("read", &path))?;
-    file.take(component::CORE.len() as u64).read_to_end(&mut head).map_err(io_at("read", &path))?;
+    let mut file = File::open(&path).map_err(io_at("read", &path))?;
+    file.by_ref().take(component::CORE.len() as u64).read_to_end(&mut head).map_err(io_at("read", &path))?;
     if !head.starts_with(WASM) {
         return Err(unfit(&path, "it is no Wasm module", "build it, and give the `.wasm` file"));
     }
-    if head == component::CORE {
-        let core = fs::read(&path).map_err(io_at("read", &path))?;
-        let component = component::of(&core).map_err(|why| {
+    let mut module = head;
+    file.read_to_end(&mut module).map_err(io_at("read", &path))?;
+    let read = (module.len() as u64).saturating_mul(2);
+    let mut made = false;
+    if module.starts_with(component::CORE) {
+        let component = component::of(&module).map_err(|why| {
             let help = "build it for `wasm32-unknown-unknown`, or as a component, with bindings of one version";
             unfit(&path, why, help)
         })?;
-        if let Some(component) = component {
-            let piece = Piece::of(&component);
-            progress.advance((core.len() as u64).saturating_mul(2));
-            blobs.insert(piece.digest, Content::Bytes(component));
-            return Ok(piece);
-        }
+        made = component.is_some();
+        module = component.unwrap_or(module);
     }
-    add(blobs, path, progress)
+    let snapshot = initializer.initialize(&module).map_err(|Unfit { why, help }| unfit(&path, why, help))?;
+    let snapshot_of = snapshot.is_some().then(|| Origin::of(&module));
+    if !made && snapshot.is_none() {
+        return Ok((add(blobs, path, progress)?, None));
+    }
+    let module = snapshot.unwrap_or(module);
+    let piece = Piece::of(&module);
+    progress.advance(read);
+    blobs.insert(piece.digest, Content::Bytes(module));
+    Ok((piece, snapshot_of))
 }
 
 /// Adds the labels of an output, which are checked.

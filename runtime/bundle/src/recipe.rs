@@ -111,6 +111,7 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Recipe, Error> {
             signature,
             models: configs,
             files: files.keys().cloned().collect(),
+            snapshot_of: None,
         },
         models,
         files,

@@ -1,7 +1,7 @@
 //! What people and scripts are told about a bundle: `torpor inspect` and `torpor verify`. Needs no store and changes nothing.
 
 use crate::{
-    Digest, Error, Progress, Rule, TrustPolicy,
+    Digest, Error, Origin, Progress, Rule, TrustPolicy,
     config::sign,
     digest::Piece,
     judge,
@@ -35,7 +35,7 @@ pub struct Report {
     /// What it gives; empty for a function that only answers HTTP.
     pub outputs: Vec<TensorReport>,
     /// Its module.
-    pub module: Layer,
+    pub module: ModuleLayer,
     /// Its models, in the order of their names.
     pub models: Vec<ModelLayer>,
     /// Its files for the module, in the order of their paths.
@@ -73,7 +73,19 @@ pub struct TensorReport {
     pub shape: Option<Vec<i64>>,
 }
 
-/// A file in a bundle.
+/// The module in a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ModuleLayer {
+    /// The digest of its content.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// What it is a snapshot of, as its publisher says; `None` where it is as it was built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_of: Option<Origin>,
+}
+
+/// A file in a bundle that needs no more to be said of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Layer {
     /// The digest of its content.
@@ -249,7 +261,7 @@ fn report(layout: &Layout, contents: &Contents, progress: &dyn Progress) -> Resu
         license: config.license.clone(),
         inputs: config.signature.as_ref().map(|signature| tensors(&signature.inputs)).unwrap_or_default(),
         outputs: config.signature.as_ref().map(|signature| tensors(&signature.outputs)).unwrap_or_default(),
-        module: Layer { digest, size },
+        module: ModuleLayer { digest, size, snapshot_of: config.snapshot_of },
         models: models(layout, contents)?,
         files: contents.parts.iter().filter_map(file).collect(),
         publishers: Vec::new(),

@@ -11,6 +11,7 @@ use crate::{
     memory,
     optimized::Optimized,
     precompiled::Precompiled,
+    snapshot,
     ticker::Ticker,
     warm::Recipe,
     witx,
@@ -170,6 +171,8 @@ fn wasmtime_engine(instances: u32) -> Result<wasmtime::Engine, Error> {
         .pagemap_scan(Enabled::Auto);
     let mut config = wasmtime::Config::new();
     config.epoch_interruption(true).allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    // However far apart a snapshot's tables lie, its memory is mapped, and not written anew for each instance.
+    config.memory_guaranteed_dense_image_size(snapshot::MAX_MEMORY as u64);
     match wasmtime::Engine::new(&config) {
         Ok(engine) => Ok(engine),
         Err(error) => {

@@ -23,7 +23,7 @@ use crate::{
 /// Resources that one instance may hold at the same time: tensors, graphs, errors, streams.
 const MAX_RESOURCES: usize = 10_000;
 /// Elements of all tables of one instance. Compilers make one entry a function whose address is taken.
-const MAX_TABLE_ELEMENTS: usize = 100_000;
+pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
 
 /// What the manifest grants, checked at deploy. Lives as long as the function.
 pub(crate) struct Capabilities {

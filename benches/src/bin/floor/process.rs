@@ -1,6 +1,5 @@
 //! Servers as processes: started, looked at from outside, and ended with this one.
 
-use crate::stage::{Stage, Workload, parallel};
 use anyhow::{Context, Result, bail};
 use rustix::{
     param::clock_ticks_per_second,
@@ -16,6 +15,7 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
+use torpor_benches::stage::{Stage, Workload, parallel};
 
 const START: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);

@@ -1,13 +1,11 @@
 //! The results: as aligned tables for people, and as JSON.
 
-use crate::{
-    process::Memory,
-    stage::{ADD, EMBED, FILETYPE, FILETYPE_RAW, Stage},
-};
+use crate::{WORKLOADS, process::Memory};
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 use std::{fmt, fs, path::Path};
+use torpor_benches::{frame::number, machine, stage::Stage};
 
 /// All results of one run.
 pub(crate) struct Report {
@@ -125,13 +123,20 @@ impl Report {
         let places = &stage.places;
         let mut sizes =
             vec![("torpor".to_owned(), size(&places.torpor)), ("ONNX Runtime".to_owned(), size(&places.onnxruntime))];
-        for workload in [&ADD, &FILETYPE_RAW, &FILETYPE, &EMBED] {
+        for workload in WORKLOADS {
             sizes.push((format!("{}: module", workload.name), size(&stage.module(workload))));
             sizes.push((format!("{}: model", workload.name), size(&stage.model(workload))));
             sizes.push((format!("{}: bundle", workload.name), size(&stage.packed(workload))));
         }
         let onnxruntime = places.onnxruntime.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Report { lines: Vec::new(), memories: Vec::new(), sizes, machine: machine(), load: load(), onnxruntime }
+        Report {
+            lines: Vec::new(),
+            memories: Vec::new(),
+            sizes,
+            machine: machine::name(),
+            load: machine::load(),
+            onnxruntime,
+        }
     }
 
     pub(crate) fn add(&mut self, line: Line) {
@@ -224,33 +229,9 @@ fn table<const N: usize>(header: [&str; N], right: std::ops::Range<usize>) -> Ta
     table
 }
 
-/// Three digits that count, and no false precision.
-fn number(value: f64) -> String {
-    match value {
-        value if value.is_nan() => String::new(),
-        value if value.abs() >= 100.0 => format!("{value:.0}"),
-        value if value.abs() >= 10.0 => format!("{value:.1}"),
-        value => format!("{value:.2}"),
-    }
-}
-
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 fn kilobytes(bytes: u64) -> f64 {
     bytes as f64 / 1e3
-}
-
-/// The processor, as far as the system tells.
-fn machine() -> String {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    format!("{cores} × {}", model.trim_start_matches([' ', '\t', ':']))
-}
-
-/// The mean over the last minute; not a number where the system does not tell.
-fn load() -> f64 {
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]
@@ -273,10 +254,5 @@ mod tests {
     #[test]
     fn nothing_is_a_miss_without_a_target() {
         assert_eq!(Line::new("it".to_owned(), Comparison::Ratio, (1.0, 100.0), "ms").pass(), None);
-    }
-
-    #[test]
-    fn numbers_have_three_digits() {
-        assert_eq!([1234.5, 56.78, 1.234, f64::NAN].map(number), ["1234", "56.8", "1.23", ""]);
     }
 }

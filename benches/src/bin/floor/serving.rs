@@ -4,12 +4,14 @@ use crate::{
     Effort, load,
     process::{Memory, Server},
     report::{Comparison, Line, Memories, Report, Target},
-    stage::{Stage, Workload},
-    statistics::median,
 };
 use anyhow::{Result, ensure};
 use serde_json::Value;
 use std::time::Duration;
+use torpor_benches::{
+    stage::{Stage, Workload},
+    statistics::median,
+};
 
 const CONNECTIONS: [usize; 2] = [1, 16];
 /// Answers may differ by this much, for the same library computes them.
@@ -159,7 +161,8 @@ mod tests {
     #[test]
     fn throughputs_are_compared_round_by_round() {
         let seen = |throughput: [f64; 3]| Seen { throughput: throughput.to_vec(), ..Seen::default() };
-        let line = compare(&crate::stage::ADD, 1, "inline", &seen([100.0, 10.0, 50.0]), &seen([50.0, 6.0, 20.0]));
+        let line =
+            compare(&torpor_benches::stage::ADD, 1, "inline", &seen([100.0, 10.0, 50.0]), &seen([50.0, 6.0, 20.0]));
         assert!((line.compared - 0.5).abs() < 1e-9, "{}", line.compared);
         assert_eq!(line.spread, Some((0.4, 0.6)));
     }

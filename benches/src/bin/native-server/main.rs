@@ -34,7 +34,16 @@ enum Command {
         #[arg(long, value_enum)]
         run: Run,
     },
-    /// Measure one model as stdin tells: `run N` and `open N` are each answered by a line with a JSON array of nanoseconds
+    /// Answer one request, and end
+    Once {
+        #[command(flatten)]
+        source: Source,
+        /// The inference request
+        #[arg(long)]
+        request: PathBuf,
+    },
+    /// Measure one model as stdin tells: `run N`, `open N`, `open-default N` and `open-bytes N` are each answered by a line with a
+    /// JSON array of nanoseconds
     Probe {
         #[command(flatten)]
         source: Source,
@@ -70,6 +79,7 @@ fn main() -> Result<()> {
             let library = model::Library::load(&source.library)?;
             server::serve(library.models(&source.model, parallel)?, name, run)
         }
+        Command::Once { source, request } => probe::once(&source, &request),
         Command::Probe { source, request } => probe::probe(&source, &request),
     }
 }

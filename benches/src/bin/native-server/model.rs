@@ -20,6 +20,17 @@ const VERSION: &str = "0.1.0";
 /// ONNX Runtime, loaded.
 pub(crate) struct Library(Environment);
 
+/// How a model is opened.
+#[derive(Clone, Copy)]
+pub(crate) enum Opening {
+    /// With the options that Torpor uses.
+    LikeTorpor,
+    /// With those that a session has when nobody asks for others.
+    Default,
+    /// From its bytes, read for this one session, as hosts of `wasi:nn` do that keep none: `wasmtime serve` is one.
+    Bytes,
+}
+
 /// One session. Requests are read as elements of the one type that all its inputs have.
 pub(crate) struct Model {
     session: Session,
@@ -84,14 +95,22 @@ impl Library {
         Ok(Library(environment))
     }
 
-    /// Opens the model with the options that Torpor uses.
-    pub(crate) fn open(&self, path: &Path) -> Result<Model> {
+    /// Opens the model.
+    pub(crate) fn open(&self, path: &Path, how: Opening) -> Result<Model> {
+        let builder = || -> ort::Result<_> {
+            Ok(Session::builder(&self.0)?.with_optimization_level(GraphOptimizationLevel::All)?)
+        };
         let open = || -> ort::Result<Session> {
-            Session::builder(&self.0)?
-                .with_optimization_level(GraphOptimizationLevel::All)?
-                .with_intra_threads(1)?
-                .with_intra_op_spinning(false)?
-                .commit_from_file(path)
+            match how {
+                Opening::LikeTorpor => {
+                    builder()?.with_intra_threads(1)?.with_intra_op_spinning(false)?.commit_from_file(path)
+                }
+                Opening::Default => Session::builder(&self.0)?.commit_from_file(path),
+                Opening::Bytes => {
+                    let bytes = std::fs::read(path).map_err(ort::Error::wrap)?;
+                    builder()?.commit_from_memory(&bytes)
+                }
+            }
         };
         let session = open().with_context(|| format!("`{}` cannot be opened", path.display()))?;
         let input = session.inputs().first().context("the model has no input")?;
@@ -101,7 +120,7 @@ impl Library {
 
     /// Opens the model `count` times, for as many runs at the same time: `ort` takes a session for each.
     pub(crate) fn models(&self, path: &Path, count: usize) -> Result<Vec<Model>> {
-        (0..count).map(|_| self.open(path)).collect()
+        (0..count).map(|_| self.open(path, Opening::LikeTorpor)).collect()
     }
 }
 

@@ -3,7 +3,8 @@
 use crate::fixture::{Fixture, MODEL, MODULE, RECIPE, have};
 use std::{cell::Cell, collections::BTreeMap, fs, path::Path, process::Command};
 use torpor_bundle::{
-    Digest, Error, Overrides, PrivateKey, Progress, accept_unsigned, inspect, inspect_with, pack, pack_with, sign_with,
+    Digest, Error, Initializer, Overrides, PrivateKey, Progress, Unfit, accept_unsigned, inspect, inspect_with, pack,
+    pack_with, sign_with,
 };
 
 #[test]
@@ -186,9 +187,50 @@ fn progress_ends_where_it_was_said_to() {
     fixture.write("labels.txt", b"a\nb\nc\n");
     let text = RECIPE.replace("[[input]]", "labels = { scores = \"labels.txt\" }\n\n[[input]]");
     fixture.write("bundle.toml", text.as_bytes());
-    whole(2 * weights.len(), &|told| drop(pack_with(&fixture.path(""), &Overrides::default(), &bundle, told).unwrap()));
+    whole(2 * weights.len(), &|told| {
+        drop(pack_with(&fixture.path(""), &Overrides::default(), &bundle, &(), told).unwrap())
+    });
     whole(weights.len(), &|told| drop(sign_with(&key, &bundle, told).unwrap()));
     whole(weights.len(), &|told| drop(inspect_with(&bundle, None, told).unwrap()));
+}
+
+/// Stands in for a Wasm engine: gives what it was made with.
+struct Fake(Result<Option<Vec<u8>>, Unfit>);
+
+impl Initializer for Fake {
+    fn initialize(&self, _: &[u8]) -> Result<Option<Vec<u8>>, Unfit> {
+        self.0.clone()
+    }
+}
+
+#[test]
+fn an_initialized_module_takes_the_place_of_the_one_that_it_was_made_of() {
+    let fixture = Fixture::new();
+    let plain = fixture.pack();
+    let pack = |fake: Fake| pack_with(&fixture.path(""), &Overrides::default(), &fixture.bundle(), &fake, &());
+    let snapshot = [MODULE, b"and memory"].concat();
+    let packed = pack(Fake(Ok(Some(snapshot.clone())))).unwrap();
+    assert_eq!(packed.module, snapshot.len() as u64);
+    let bundle = accept_unsigned(&fixture.bundle(), &fixture.store()).unwrap();
+    assert_eq!(fs::read(&bundle.module.path).unwrap(), snapshot);
+    let origin = bundle.config.snapshot_of.unwrap();
+    assert_eq!((origin.digest, origin.size), (Digest::of(MODULE), MODULE.len() as u64));
+    let report = inspect(&fixture.bundle()).unwrap().module;
+    assert_eq!((report.digest, report.snapshot_of), (Digest::of(&snapshot), Some(origin)));
+    // One that has no initializer is packed as it always was.
+    assert_eq!(pack(Fake(Ok(None))).unwrap().snapshot_of, None);
+    assert_eq!(fs::read(fixture.bundle()).unwrap(), plain);
+}
+
+#[test]
+fn a_module_that_cannot_be_initialized_is_not_packed() {
+    let fixture = Fixture::new();
+    let unfit = Unfit { why: "its initializer trapped".to_owned(), help: "do not trap".to_owned() };
+    let overrides = Overrides::default();
+    let error = pack_with(&fixture.path(""), &overrides, &fixture.bundle(), &Fake(Err(unfit)), &()).unwrap_err();
+    assert!(error.to_string().ends_with("echo.wasm`: its initializer trapped"), "{error}");
+    assert_eq!(error.help().as_deref(), Some("do not trap"));
+    assert!(!fixture.bundle().exists());
 }
 
 #[test]

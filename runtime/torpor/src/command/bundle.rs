@@ -8,17 +8,39 @@ use crate::{
 };
 use serde_json::json;
 use std::{fmt::Write, path::PathBuf};
-use torpor_bundle::{Overrides, PrivateKey, Report, TensorReport, TrustPolicy};
+use torpor_bundle::{Digest, Initializer, Origin, Overrides, PrivateKey, Report, TensorReport, TrustPolicy, Unfit};
 
 pub(crate) fn pack(arguments: Pack, output: &Output) -> Result<(), Failure> {
     let overrides = Overrides { module: arguments.module, models: arguments.models.into_iter().collect() };
     let named = || torpor_bundle::name(&arguments.folder).map(|name| PathBuf::from(format!("{name}.torpor")));
     let file = arguments.output.clone().map_or_else(named, Ok)?;
-    let packed = torpor_bundle::pack_with(&arguments.folder, &overrides, &file, &Bar::new("packing", output))?;
+    let bar = Bar::new("packing", output);
+    let packed = torpor_bundle::pack_with(&arguments.folder, &overrides, &file, &Snapshots, &bar)?;
     let file = file.display().to_string();
-    let value = json!({ "file": file, "name": packed.name.to_string(), "version": packed.version, "digest": packed.digest.to_string() });
-    output.result(&value, |_| format!("packed {} {} into `{file}`\n{}", packed.name, packed.version, packed.digest));
+    let mut value = json!({ "file": file, "name": packed.name.to_string(), "version": packed.version, "digest": packed.digest.to_string() });
+    if let Some(origin) = packed.snapshot_of {
+        value["module"] = json!({ "size": packed.module, "snapshot_of": origin });
+    }
+    output.result(&value, |_| {
+        let mut text = format!("packed {} {} into `{file}`\n{}", packed.name, packed.version, packed.digest);
+        if let Some(Origin { size, .. }) = packed.snapshot_of {
+            let (before, after) = (bytes(size), bytes(packed.module));
+            let _ = write!(text, "\nits initializer has run: the module is a snapshot of {after}, made of {before}");
+        }
+        text
+    });
     Ok(())
+}
+
+/// Makes a snapshot of a module that has an initializer.
+struct Snapshots;
+
+impl Initializer for Snapshots {
+    fn initialize(&self, module: &[u8]) -> Result<Option<Vec<u8>>, Unfit> {
+        let unfit =
+            |error: torpor_engine::SnapshotError| Unfit { why: error.to_string(), help: error.help().to_owned() };
+        torpor_engine::snapshot(module).map_err(unfit)
+    }
 }
 
 pub(crate) fn inspect(arguments: &Inspect, output: &Output) -> Result<(), Failure> {
@@ -85,23 +107,25 @@ fn render(report: &Report) -> String {
             let _ = writeln!(text, "{what:7} {value}");
         }
     }
-    let module = ["module".to_owned(), String::new(), bytes(report.module.size), report.module.digest.to_string()];
+    let row = |what: String, format: String, size, digest: Digest| [what, format, bytes(size), digest.to_string()];
+    let snapshot = if report.module.snapshot_of.is_some() { "snapshot" } else { "" };
+    let module = row("module".to_owned(), snapshot.to_owned(), report.module.size, report.module.digest);
+    let origin = report.module.snapshot_of;
+    let origin = origin.map(|origin| row("  made of".to_owned(), String::new(), origin.size, origin.digest));
     let models = report.models.iter().flat_map(|model| {
-        let row = [format!("model {}", model.name), model.format.clone(), bytes(model.size), model.digest.to_string()];
-        let weights = model.weights.as_ref().map(|weights| {
-            [format!("weights {}", model.name), String::new(), bytes(weights.size), weights.digest.to_string()]
-        });
+        let first = row(format!("model {}", model.name), model.format.clone(), model.size, model.digest);
+        let weights = model.weights.as_ref();
+        let weights =
+            weights.map(|weights| row(format!("weights {}", model.name), String::new(), weights.size, weights.digest));
         let labels = model.labels.iter().map(|labels| {
             let what = format!("labels {} {}", model.name, labels.output);
-            [what, format!("{} lines", labels.count), bytes(labels.size), labels.digest.to_string()]
+            row(what, format!("{} lines", labels.count), labels.size, labels.digest)
         });
-        std::iter::once(row).chain(weights).chain(labels)
+        std::iter::once(first).chain(weights).chain(labels)
     });
-    let files = report
-        .files
-        .iter()
-        .map(|file| [format!("file {}", file.path), String::new(), bytes(file.size), file.digest.to_string()]);
-    let rows = std::iter::once(module).chain(models).chain(files);
+    let files = report.files.iter();
+    let files = files.map(|file| row(format!("file {}", file.path), String::new(), file.size, file.digest));
+    let rows = std::iter::once(module).chain(origin).chain(models).chain(files);
     let _ = write!(text, "\n{}", table(["CONTENT", "FORMAT", "SIZE", "DIGEST"], rows));
     let tensors = |what: &'static str, tensors: &'_ [TensorReport]| -> Vec<[String; 4]> {
         tensors

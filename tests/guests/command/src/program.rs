@@ -4,6 +4,7 @@ use crate::{
     host::{self, read, texts, write},
     script,
 };
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const STDOUT: u32 = 1;
 const STDERR: u32 = 2;
@@ -14,6 +15,15 @@ const FOLDER: u32 = 3;
 const CREATE: u32 = 1;
 const FD_READ: u64 = 1 << 1;
 const FD_WRITE: u64 = 1 << 6;
+/// How often the initializer ran, in this instance and in the one whose memory it began with.
+static INITIALIZED: AtomicU32 = AtomicU32::new(0);
+
+/// What `torpor pack` runs.
+// SAFETY: no other crate here exports this name.
+#[unsafe(export_name = "wizer-initialize")]
+pub(crate) extern "C" fn initialize() {
+    INITIALIZED.fetch_add(1, Ordering::Relaxed);
+}
 
 /// The entry point of a program.
 // SAFETY: no other crate here exports this name.
@@ -26,6 +36,7 @@ pub(crate) extern "C" fn _start() {
     let (word, argument) = line.split_once(' ').unwrap_or((&line, ""));
     match word {
         "echo" => say(rest),
+        "initialized" => say(INITIALIZED.fetch_add(1, Ordering::Relaxed).to_string()),
         "args" => {
             say(texts(|count, size| host::args_sizes_get(count, size), |at, to| host::args_get(at, to)).join("\n"))
         }

@@ -7,6 +7,10 @@ mod models;
 
 use std::{
     io::{self, Write},
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use torpor_guest::{
@@ -29,6 +33,7 @@ impl http::Handler for Probe {
             "fetch" => fetch(&text(&request, "url")?),
             "env" => Ok(Response::text(environment::lines())),
             "load" => load(&text(&request, "model")?),
+            "table" => Ok(table()),
             "fail" => Err(http::Error::internal("the probe was asked to fail")),
             other => {
                 let other = other.to_owned();
@@ -58,6 +63,22 @@ impl Predict for Probe {
 
 torpor_guest::export_http!(Probe);
 torpor_guest::export_predict!(Probe);
+torpor_guest::export_initializer!(SQUARES);
+
+/// How often the table was made, in this instance and in the one whose memory it began with.
+static MADE: AtomicUsize = AtomicUsize::new(0);
+
+static SQUARES: LazyLock<Vec<u32>> = LazyLock::new(|| {
+    MADE.fetch_add(1, Ordering::Relaxed);
+    (0..1000).map(|number| number * number).collect()
+});
+
+/// How often the table was made before it is used, and after, and what is in it.
+fn table() -> Response {
+    let before = MADE.load(Ordering::Relaxed);
+    let last = SQUARES.last().copied().unwrap_or_default();
+    Response::text(format!("{before} {} {last}", MADE.load(Ordering::Relaxed)))
+}
 
 /// The same tensor, made anew from what it says of itself.
 fn remade(tensor: &Tensor) -> Result<Tensor, PredictError> {

@@ -4,17 +4,19 @@ use std::time::Duration;
 
 /// The value below which `share` of the values are. Sorts them; 0 where there are none.
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
-pub(crate) fn quantile(values: &mut [f64], share: f64) -> f64 {
+pub fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let index = (values.len().saturating_sub(1) as f64 * share).round() as usize;
     values.get(index).copied().unwrap_or_default()
 }
 
-pub(crate) fn median(values: &mut [f64]) -> f64 {
+/// The value below which half of the values are. Sorts them.
+pub fn median(values: &mut [f64]) -> f64 {
     quantile(values, 0.5)
 }
 
-pub(crate) fn micros(time: Duration) -> f64 {
+/// A time in microseconds.
+pub fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 

@@ -1,22 +1,57 @@
 //! What is measured, and everything for it on disk: a key of this run, bundles signed with it, manifests and requests.
 
-use crate::Places;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 use tempfile::TempDir;
 
+/// Where things are; `cargo xtask bench` sets the environment.
+#[derive(clap::Args)]
+pub struct Places {
+    /// The `torpor` binary
+    #[arg(long, value_name = "FILE", env = "TORPOR_BIN")]
+    pub torpor: PathBuf,
+    /// The models, as `cargo xtask setup` lays them out
+    #[arg(long, value_name = "DIR", env = "TORPOR_TEST_ASSETS")]
+    assets: PathBuf,
+    /// The modules, built
+    #[arg(long, value_name = "DIR", env = "TORPOR_TEST_MODULES")]
+    modules: PathBuf,
+    /// The ONNX Runtime library
+    #[arg(long, value_name = "FILE", env = "TORPOR_ONNXRUNTIME")]
+    pub onnxruntime: PathBuf,
+    /// The native server; without this, the one beside this program
+    #[arg(long, value_name = "FILE")]
+    native_server: Option<PathBuf>,
+}
+
+impl Places {
+    /// With the native server that `cargo xtask bench` builds together with this program, unless another one was named.
+    pub fn complete(mut self) -> Result<Self> {
+        if self.native_server.is_none() {
+            let server = env::current_exe()?.with_file_name("native-server").with_extension(env::consts::EXE_EXTENSION);
+            ensure!(
+                server.is_file(),
+                "there is no native server `{}`; build it with `cargo build --release --package torpor-benches --bins`",
+                server.display()
+            );
+            self.native_server = Some(server);
+        }
+        Ok(self)
+    }
+}
+
 /// As many as a manifest may ask for.
 const MAX_PARALLEL: usize = 256;
 
 /// A function over a model, and what is asked of both.
-pub(crate) struct Workload {
+pub struct Workload {
     /// The function's name.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// The folder of its `bundle.toml`, in the repository.
     bundle: &'static str,
     module: &'static str,
@@ -24,7 +59,7 @@ pub(crate) struct Workload {
     grant: &'static str,
     model: Model,
     /// The least share of native throughput that it should reach, where it is served.
-    pub(crate) target: Option<f64>,
+    pub target: Option<f64>,
 }
 
 enum Model {
@@ -34,7 +69,8 @@ enum Model {
     Repository(&'static str),
 }
 
-pub(crate) const ADD: Workload = Workload {
+/// Two rows of four numbers, added: whatever it takes is overhead.
+pub const ADD: Workload = Workload {
     name: "add",
     bundle: "tests/bundles/add",
     module: "passthrough.wasm",
@@ -43,7 +79,8 @@ pub(crate) const ADD: Workload = Workload {
     target: Some(0.5),
 };
 
-pub(crate) const FILETYPE_RAW: Workload = Workload {
+/// Magika without code around it.
+pub const FILETYPE_RAW: Workload = Workload {
     name: "filetype-raw",
     bundle: "modules/passthrough",
     module: "passthrough.wasm",
@@ -52,7 +89,8 @@ pub(crate) const FILETYPE_RAW: Workload = Workload {
     target: Some(0.9),
 };
 
-pub(crate) const FILETYPE: Workload = Workload {
+/// Magika with its module.
+pub const FILETYPE: Workload = Workload {
     name: "filetype",
     bundle: "modules/filetype",
     module: "filetype.wasm",
@@ -61,7 +99,8 @@ pub(crate) const FILETYPE: Workload = Workload {
     target: None,
 };
 
-pub(crate) const EMBED: Workload = Workload {
+/// all-MiniLM-L6-v2 with its module.
+pub const EMBED: Workload = Workload {
     name: "embed",
     bundle: "modules/embed",
     module: "embed.wasm",
@@ -70,25 +109,42 @@ pub(crate) const EMBED: Workload = Workload {
     target: None,
 };
 
+/// The model of `embed` without its code.
+pub const MINILM: Workload = Workload {
+    name: "minilm",
+    bundle: "benches/bundles/minilm",
+    module: "passthrough.wasm",
+    grant: "model",
+    model: Model::Asset("minilm/model.onnx"),
+    target: None,
+};
+
+/// `embed` with a stand-in for its model, which takes next to no time.
+pub const EMBED_LIGHT: Workload =
+    Workload { name: "embed-light", model: Model::Repository("tests/models/tokens.onnx"), ..EMBED };
+/// The stand-in without that code.
+pub const MINILM_LIGHT: Workload =
+    Workload { name: "minilm-light", model: Model::Repository("tests/models/tokens.onnx"), ..MINILM };
+
 /// What is measured over HTTP: models as they are, since a native server runs no code around them.
-pub(crate) const SERVED: [Workload; 2] = [FILETYPE_RAW, ADD];
+pub const SERVED: [Workload; 2] = [FILETYPE_RAW, ADD];
 
 /// The text that `filetype` and `embed` are asked about.
-pub(crate) const TEXT: &str = "the quick brown fox";
+pub const TEXT: &str = "the quick brown fox";
 
 /// Sessions of the native server, and runs at the same time that Torpor's manifests allow: one a core, so that neither
 /// leaves one idle.
-pub(crate) fn parallel() -> usize {
+pub fn parallel() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MAX_PARALLEL)
 }
 
 impl Workload {
     /// An inference request for the bare model. For `embed` it is what its tokenizer makes of [`TEXT`].
-    pub(crate) fn request(&self) -> Vec<u8> {
+    pub fn request(&self) -> Vec<u8> {
         let input = |name: &str, datatype: &str, shape: [usize; 2], data: Vec<i32>| json!({ "name": name, "shape": shape, "datatype": datatype, "data": data });
         let inputs = match self.name {
             "add" => vec![input("x", "FP32", [1, 4], vec![1, 2, 3, 4]), input("y", "FP32", [1, 4], vec![5, 6, 7, 8])],
-            "embed" => {
+            "embed" | "embed-light" | "minilm" | "minilm-light" => {
                 let ids = vec![101, 1996, 4248, 2829, 4419, 102];
                 let shape = [1, ids.len()];
                 vec![
@@ -104,18 +160,20 @@ impl Workload {
 }
 
 /// The folder of this run, which goes when it ends.
-pub(crate) struct Stage {
-    pub(crate) places: Places,
+pub struct Stage {
+    /// Where things are.
+    pub places: Places,
     dir: TempDir,
 }
 
 impl Stage {
-    pub(crate) fn new(places: Places) -> Result<Self> {
+    /// With a bundle and a request for each of `workloads`.
+    pub fn new(places: Places, workloads: &[&Workload]) -> Result<Self> {
         let stage = Stage { places, dir: tempfile::tempdir().context("no temporary folder could be made")? };
         stage.torpor(|torpor| torpor.arg("keygen").arg(stage.path("bench")))?;
         let policy = "[[publisher]]\nname = \"bench\"\nkey = \"bench.pub.pem\"\nfunctions = [\"*\"]\n";
         fs::write(stage.trust(), policy)?;
-        for workload in [&ADD, &FILETYPE_RAW, &FILETYPE, &EMBED] {
+        for workload in workloads {
             stage.bundle(workload).with_context(|| format!("the bundle of `{}` could not be made", workload.name))?;
             fs::write(stage.request(workload), workload.request())?;
         }
@@ -123,35 +181,40 @@ impl Stage {
     }
 
     /// A path in the folder of this run.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub(crate) fn trust(&self) -> PathBuf {
+    /// The policy that trusts the key of this run.
+    pub fn trust(&self) -> PathBuf {
         self.path("trust.toml")
     }
 
-    pub(crate) fn request(&self, workload: &Workload) -> PathBuf {
+    /// The inference request for the bare model of `workload`.
+    pub fn request(&self, workload: &Workload) -> PathBuf {
         self.path(&format!("{}.request.json", workload.name))
     }
 
-    pub(crate) fn packed(&self, workload: &Workload) -> PathBuf {
+    /// The bundle of `workload`.
+    pub fn packed(&self, workload: &Workload) -> PathBuf {
         self.path(&format!("{}.torpor", workload.name))
     }
 
-    pub(crate) fn model(&self, workload: &Workload) -> PathBuf {
+    /// The model of `workload`.
+    pub fn model(&self, workload: &Workload) -> PathBuf {
         match workload.model {
             Model::Asset(path) => self.places.assets.join(path),
             Model::Repository(path) => repository().join(path),
         }
     }
 
-    pub(crate) fn module(&self, workload: &Workload) -> PathBuf {
+    /// Its module, as it was built.
+    pub fn module(&self, workload: &Workload) -> PathBuf {
         self.places.modules.join(workload.module)
     }
 
     /// The native server, with the model of `workload` still to be told what to do.
-    pub(crate) fn native(&self, command: &str, workload: &Workload) -> Result<Command> {
+    pub fn native(&self, command: &str, workload: &Workload) -> Result<Command> {
         let server = self.places.native_server.as_ref().context("there is no native server")?;
         let mut native = Command::new(server);
         native.arg(command).arg("--library").arg(&self.places.onnxruntime).arg("--model").arg(self.model(workload));
@@ -159,7 +222,7 @@ impl Stage {
     }
 
     /// Writes the manifest of `workload`, and returns its path.
-    pub(crate) fn manifest(&self, workload: &Workload, idle_timeout: &str) -> Result<PathBuf> {
+    pub fn manifest(&self, workload: &Workload, idle_timeout: &str) -> Result<PathBuf> {
         let (Workload { name, grant, .. }, parallel) = (workload, parallel());
         let path = self.path(&format!("{name}.toml"));
         let manifest = format!(
@@ -172,7 +235,7 @@ impl Stage {
 
     fn bundle(&self, workload: &Workload) -> Result<()> {
         let model = self.model(workload);
-        ensure!(model.is_file(), "there is no model `{}`; `cargo xtask bench floor` fetches it", model.display());
+        ensure!(model.is_file(), "there is no model `{}`; `cargo xtask setup` fetches it", model.display());
         let mut grant = std::ffi::OsString::from(format!("{}=", workload.grant));
         grant.push(&model);
         let (folder, packed) = (repository().join(workload.bundle), self.packed(workload));
@@ -192,6 +255,7 @@ impl Stage {
     }
 }
 
-fn repository() -> &'static Path {
+/// The root of this repository.
+pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }

@@ -1,0 +1,9 @@
+//! What the benchmarks share: what they measure, on what, the native side of it, and how results are shown.
+
+pub mod frame;
+pub mod host;
+pub mod machine;
+pub mod probe;
+pub mod stage;
+pub mod statistics;
+mod svg;
