@@ -84,12 +84,18 @@ async fn ready(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn metrics_text(State(admin): State<Admin>) -> Response {
-    ([(header::CONTENT_TYPE, OPENMETRICS)], admin.metrics.render()).into_response()
+async fn metrics_text(State(admin): State<Admin>) -> Result<Response, ApiError> {
+    let text = off_thread(move || admin.metrics.render()).await?;
+    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }
 
-async fn list(State(admin): State<Admin>) -> Json<Vec<Status>> {
-    Json(admin.functions.statuses())
+async fn list(State(admin): State<Admin>) -> Result<Response, ApiError> {
+    off_thread(move || Json(admin.functions.statuses()).into_response()).await
+}
+
+/// Does what takes long where there are thousands of functions, where it keeps no caller waiting.
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| ApiError::failed("the host failed"))
 }
 
 async fn one(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Status>, ApiError> {

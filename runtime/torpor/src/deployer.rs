@@ -40,8 +40,8 @@ use workshop::Candidate;
 
 /// How often the files of `serve --watch` are looked at.
 const POLL: Duration = Duration::from_millis(250);
-/// The part of the time that looking may take: where there are very many files they are looked at less often.
-const LOOKING: u32 = 20;
+/// The part of the time that looking may take, of one processor: where there are very many files they are looked at less often.
+const LOOKING: u32 = 250;
 
 /// Deploys. One per host; lives as long as it.
 pub(crate) struct Deployer {
@@ -114,7 +114,9 @@ impl Deployer {
                 () = sleep_until(next_look), if self.watch.is_some() => {
                     let begin = Instant::now();
                     let changed = self.look().await;
-                    next_look = Instant::now() + POLL.max(begin.elapsed() * LOOKING);
+                    let curious = self.watch.as_ref().is_some_and(Watch::is_curious);
+                    let pause = if curious { POLL } else { POLL.max(begin.elapsed() * LOOKING) };
+                    next_look = Instant::now() + pause;
                     if !changed {
                         continue;
                     }
@@ -358,6 +360,7 @@ impl Deployer {
     /// Removes what no revision and no function needs from the state directory.
     async fn collect(&mut self) {
         while self.retiring.try_join_next().is_some() {}
+        self.workshop.tidy();
         if !self.unread.is_empty() {
             tracing::warn!("nothing is removed from the state directory while a deployment record cannot be read");
             return;
