@@ -5,6 +5,7 @@
 mod fixture;
 
 mod backends; // what the host runs models with, and what it says of what is missing
+mod budget; // functions that make room for each other
 mod cli; // every command with right and wrong use
 mod commands; // core modules: programs with WASI preview 1 and `wasi_ephemeral_nn`
 mod completions; // what shells and readers of manual pages are told

@@ -9,7 +9,10 @@ pub use self::http::{Incomplete, RequestBody, ResponseBody};
 
 use crate::{CallError, WakeTiming, function::Inner};
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use torpor_telemetry::Outcome;
@@ -39,11 +42,26 @@ struct Record {
     function: Arc<Inner>,
     arrived: Instant,
     outcome: Outcome,
+    /// Whether the call waited in vain for memory.
+    lacked_memory: AtomicBool,
 }
 
 impl Record {
     fn new(function: &Arc<Inner>) -> Self {
-        Record { function: Arc::clone(function), arrived: Instant::now(), outcome: Outcome::Abandoned }
+        Record {
+            function: Arc::clone(function),
+            arrived: Instant::now(),
+            outcome: Outcome::Abandoned,
+            lacked_memory: AtomicBool::new(false),
+        }
+    }
+
+    /// Its deadline has passed.
+    fn late(&self) -> CallError {
+        match self.lacked_memory.load(Ordering::Relaxed) {
+            true => self.function.no_memory(),
+            false => self.function.late(),
+        }
     }
 
     fn deadline(&self) -> tokio::time::Instant {
@@ -55,7 +73,7 @@ impl Record {
         self.outcome = match result {
             Ok(_) => Outcome::Answered,
             Err(CallError::InvalidInput(_)) => Outcome::Refused,
-            Err(CallError::QueueFull { .. }) => Outcome::Shed,
+            Err(CallError::QueueFull { .. } | CallError::NoMemory { .. }) => Outcome::Shed,
             Err(CallError::Deadline { .. }) => Outcome::Late,
             Err(CallError::Unavailable { .. } | CallError::Failed { .. }) => Outcome::Failed,
         };

@@ -25,6 +25,7 @@ pub mod fuzzing {
 
 mod abi;
 mod bindings;
+mod budget;
 mod call;
 mod command;
 mod console;
@@ -34,6 +35,7 @@ mod error;
 mod function;
 mod guest;
 mod inference;
+mod keeper;
 mod lifecycle;
 mod load;
 mod memory;

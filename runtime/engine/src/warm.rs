@@ -127,10 +127,20 @@ impl Recipe {
         std::iter::once(self.module.digest).chain(self.models.iter().map(|model| model.blob.digest))
     }
 
+    /// Bytes of the module and the models.
+    pub(crate) fn size(&self) -> u64 {
+        self.models.iter().fold(self.module.size, |sum, model| sum.saturating_add(model.blob.size))
+    }
+
     /// Does once what every wake will do with the code, so that a module that cannot be served is found at deploy.
     pub(crate) fn rehearse(&self, engine: &Shared) -> Result<(), DeployError> {
         engine.precompiled.prepare(&engine.wasmtime, &self.module, self.kind)?;
-        self.code(engine)?;
+        // Functions of one bundle are rehearsed once.
+        let use_of_module = (self.module.digest, self.predict, self.http);
+        if !engine.rehearsed(&use_of_module) {
+            self.code(engine)?;
+            engine.rehearse(use_of_module);
+        }
         for model in &self.models {
             // A model that cannot be opened is found by the first wake, which says why.
             model.optimized(engine);
@@ -234,7 +244,7 @@ impl Ingredient {
 impl Warm {
     /// Maps the code and opens the models, both at the same time. Dropping the future closes what was opened so far.
     pub(crate) async fn wake(engine: Arc<Shared>, recipe: Arc<Recipe>) -> Result<Self, WakeError> {
-        let before = memory::resident();
+        let before = memory::anonymous();
         let start = Instant::now();
         let code = tokio::task::spawn_blocking({
             let recipe = Arc::clone(&recipe);
@@ -252,7 +262,7 @@ impl Warm {
         let models = Arc::new(Models { function: recipe.function.clone(), models: names.zip(models).collect() });
         let (code, map, link) = code.map_err(|_| WakeError::Interrupted)??;
         let timing = WakeTiming { map, link, session, total: start.elapsed() };
-        let memory = before.zip(memory::resident()).map(|(before, after)| after.saturating_sub(before));
+        let memory = before.zip(memory::anonymous()).map(|(before, after)| after.saturating_sub(before));
         Ok(Warm { code, models, timing, memory })
     }
 

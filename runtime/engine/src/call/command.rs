@@ -25,7 +25,7 @@ impl Function {
         let mut record = Record::new(function);
         let deadline = record.deadline();
         let result = tokio::time::timeout_at(deadline, call(function, &record, body)).await;
-        let result = result.unwrap_or_else(|_| Err(function.late()));
+        let result = result.unwrap_or_else(|_| Err(record.late()));
         record.note(&result);
         result
     }
@@ -37,7 +37,7 @@ async fn call(
     body: RequestBody,
 ) -> Result<Answer<http::Response<ResponseBody>>, CallError> {
     let input = read(function, body).await?;
-    let lease = function.acquire().await?;
+    let lease = function.acquire(&record.lacked_memory).await?;
     let admitted = Instant::now();
     let output = run(&lease, input).await?;
     let timing = Timing { queue: admitted - record.arrived, wake: lease.wake, run: admitted.elapsed() };

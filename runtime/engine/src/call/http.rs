@@ -47,8 +47,8 @@ impl Function {
         }
         let mut record = Record::new(function);
         let deadline = record.deadline();
-        let lease = tokio::time::timeout_at(deadline, function.acquire()).await;
-        let lease = lease.unwrap_or_else(|_| Err(function.late()));
+        let lease = tokio::time::timeout_at(deadline, function.acquire(&record.lacked_memory)).await;
+        let lease = lease.unwrap_or_else(|_| Err(record.late()));
         let lease = lease.inspect_err(|error| record.note::<()>(&Err(error.clone())))?;
 
         let (arrived, admitted, wake) = (record.arrived, Instant::now(), lease.wake);

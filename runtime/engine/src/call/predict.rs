@@ -23,7 +23,7 @@ impl Function {
         let mut record = Record::new(function);
         let deadline = record.deadline();
         let result = tokio::time::timeout_at(deadline, call(function, &record, inputs)).await;
-        let result = result.unwrap_or_else(|_| Err(function.late()));
+        let result = result.unwrap_or_else(|_| Err(record.late()));
         record.note(&result);
         result
     }
@@ -35,7 +35,7 @@ async fn call(
     inputs: Vec<NamedTensor>,
 ) -> Result<Answer<Vec<NamedTensor>>, CallError> {
     function.signature.check_inputs(&inputs).map_err(|mismatch| CallError::InvalidInput(mismatch.to_string()))?;
-    let lease = function.acquire().await?;
+    let lease = function.acquire(&record.lacked_memory).await?;
     let admitted = Instant::now();
     let value = run(&lease, inputs).await?;
     let timing = Timing { queue: admitted - record.arrived, wake: lease.wake, run: admitted.elapsed() };
