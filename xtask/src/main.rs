@@ -78,6 +78,11 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Hosts with up to ten thousand functions: what they cost at zero, how fast they wake, and under load within a memory budget
+    Density {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -104,6 +109,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         }
         Task::Edges => edges::check(&tree),
         Task::Fuzz { time, targets } => fuzz::fuzz(&tree, time, &targets),
-        Task::Bench(Bench::Floor { args }) => suite::floor(&tree, &args),
+        Task::Bench(Bench::Floor { args }) => suite::bench(&tree, "floor", &args),
+        Task::Bench(Bench::Density { args }) => suite::bench(&tree, "density", &args),
     }
 }

@@ -51,10 +51,10 @@ fn guests(tree: &Tree, assets: &Assets) -> Result<()> {
     run::run(command.arg(tree.guest_manifest()))
 }
 
-/// Torpor against a minimal native server.
-pub(crate) fn floor(tree: &Tree, args: &[String]) -> Result<()> {
+/// One of the measurements in `benches`, by the name of its program.
+pub(crate) fn bench(tree: &Tree, name: &str, args: &[String]) -> Result<()> {
     let assets = up::prepare(tree)?;
-    console::step("measure", "against the native floor");
+    console::step("measure", name);
     let mut build = run::tied_cargo();
     run::run(build.current_dir(&tree.root).args([
         "build",
@@ -64,7 +64,7 @@ pub(crate) fn floor(tree: &Tree, args: &[String]) -> Result<()> {
         "--exclude",
         "xtask",
     ]))?;
-    run::run(with(tree, &assets, run::tied(tree.release().join("floor"))).args(args))
+    run::run(with(tree, &assets, run::tied(tree.release().join(name))).args(args))
 }
 
 /// `command` in the repository, with the places of everything that tests and measurements use.
