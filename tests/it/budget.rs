@@ -1,4 +1,5 @@
-//! The memory budget: functions make room for each other, wait for each other, and never for what cannot be.
+//! The memory budget: functions make room for each other, wait for each other, and never for what cannot be. And what very many of
+//! them cost.
 
 use crate::fixture::{Manifest, Raw, Recipe, Stage, TestHost, cli, forever, skipped_without_onnxruntime, until};
 use serde_json::{Value, json};
@@ -51,8 +52,8 @@ fn the_least_recently_used_of_two_makes_room_for_the_other() {
     if skipped_without_onnxruntime() {
         return;
     }
-    // Each takes some 100 MiB, and the library some 20 once.
-    let host = budget("190MiB").function("embed", lasting).another("embed-two", "embed", lasting).start();
+    // Each takes some 90 MiB, of which its files are 22.
+    let host = budget("140MiB").function("embed", lasting).another("embed-two", "embed", lasting).start();
     for round in 0..3 {
         for (name, other) in [("embed", "embed-two"), ("embed-two", "embed")] {
             host.infer(name, &text()).status(200);
@@ -64,10 +65,10 @@ fn the_least_recently_used_of_two_makes_room_for_the_other() {
                 assert_eq!(gone["last_sleep"], "budget", "{gone}");
                 assert_eq!((&gone["evictions"], &gone["budgeted"]), (&gone["sleeps"], &Value::Null));
             }
-            assert!(metric(&host, "torpor_functions_memory_bytes") <= 190 * MEBIBYTE);
+            assert!(metric(&host, "torpor_functions_memory_bytes") <= 140 * MEBIBYTE);
         }
     }
-    assert_eq!(metric(&host, "torpor_memory_budget_bytes"), 190 * MEBIBYTE);
+    assert_eq!(metric(&host, "torpor_memory_budget_bytes"), 140 * MEBIBYTE);
     let evicted = host.status("embed")["evictions"].as_u64();
     let text = host.admin("/metrics").text();
     let counted = |cause: &str| {
@@ -133,6 +134,29 @@ fn a_budget_that_fits_nothing_is_refused() {
     stage.refused().refused(2, &["--memory-budget", "1KiB", "at least 1.0 MiB"]);
     let ran = cli::run(["serve", "--memory-budget", "much", "--insecure-allow-unsigned"]);
     ran.refused(2, &["--memory-budget", "`much` is not a size"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn functions_that_nobody_calls_have_no_thread_no_file_and_no_metric() {
+    let host = |functions: u32| {
+        let stage = TestHost::builder().function("add", lasting);
+        let add = |stage: Stage, index| stage.another(&format!("f{index}"), "add", lasting);
+        (0..functions).fold(stage, add).start()
+    };
+    let count = |host: &TestHost, folder: &str| {
+        fs::read_dir(format!("/proc/{}/{folder}", host.pid())).expect("the host runs").count()
+    };
+    let (few, many) = (host(1), host(300));
+    for folder in ["task", "fd"] {
+        // The async runtime keeps a varying number of idle threads for blocking work.
+        assert!(count(&many, folder) <= count(&few, folder) + 8, "{folder}");
+    }
+    let metrics = |host: &TestHost| host.admin("/metrics").status(200).text();
+    assert_eq!(metrics(&many).lines().count(), metrics(&few).lines().count());
+    // One of many wakes like the only one, and is then known.
+    many.infer("f299", &sum()).status(200);
+    assert!(metrics(&many).contains(r#"torpor_wakes_total{function="f299"} 1"#));
 }
 
 /// Numbers that look random, and are the same each time.

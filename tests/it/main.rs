@@ -27,4 +27,5 @@ mod readme; // the README's commands do what it says
 mod schema; // somebody else's validator reads the JSON Schema of manifests
 mod terminal; // colour and progress, for people alone
 mod tools; // other people's tools check bundles, as docs/bundles.md says
+mod trace; // where the time of calls went, as the host remembers it
 mod trust; // signatures, the trust policy, and bytes that were tampered with

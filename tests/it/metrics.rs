@@ -98,7 +98,7 @@ fn they_count_what_happened() {
     assert_eq!(value(&after, "torpor_active_requests", &[]), 0.0);
     assert_eq!(value(&after, "torpor_queued_requests", &[]), 0.0);
     assert_eq!(value(&after, "torpor_request_seconds_count", &[]), 4.0);
-    for phase in ["map", "link", "session", "total"] {
+    for phase in ["map", "link", "session", "total", "first-run"] {
         assert_eq!(after[&format!("torpor_wake_seconds_count{{phase=\"{phase}\"}}")], 3.0, "{phase}");
     }
     assert!(after["torpor_wake_seconds_sum{phase=\"total\"}"] > 0.0);

@@ -13,6 +13,7 @@ use crate::{
     engine::Shared,
     guest::Capabilities,
     lifecycle::{Arrival, Lifecycle, Policy},
+    trace::{Trace, Traces},
     warm::{Recipe, WakeTiming, Warm},
 };
 use std::{
@@ -27,7 +28,7 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 use torpor_bundle::{Bundle, Verified};
 use torpor_manifest::Manifest;
-use torpor_telemetry::{FunctionMetrics, Outcome, SleepCause};
+use torpor_telemetry::{FunctionMetrics, Outcome, Phase, SleepCause};
 use torpor_tensor::Signature;
 
 /// What a caller whom the queue has no room for is told to wait. A place gets free within one request's time, which nobody
@@ -77,6 +78,7 @@ struct Gate {
     /// Whether the wake that is under way is the second try.
     tried_again: bool,
     last_wake: Option<WakeTiming>,
+    traces: Traces,
     cause: Option<String>,
     // Counted here and not read from the metrics, which go on when another revision takes the function's name.
     wakes: u64,
@@ -129,6 +131,7 @@ impl Function {
             lacks_memory: false,
             tried_again: false,
             last_wake: None,
+            traces: Traces::default(),
             cause: None,
             wakes: 0,
             wake_failures: 0,
@@ -250,6 +253,11 @@ impl Function {
         }
     }
 
+    /// Where the time of its last calls went, oldest first.
+    pub fn traces(&self) -> Vec<Trace> {
+        self.inner.gate().traces.all()
+    }
+
     /// Puts the function to sleep, once the requests that run or wait now have ended. Whoever found it before it was replaced
     /// and calls it only now is served all the same; it then sleeps as soon as nobody runs, whatever its manifest says.
     pub async fn retire(&self) {
@@ -265,6 +273,11 @@ impl Inner {
     fn gate(&self) -> MutexGuard<'_, Gate> {
         // Nothing in a locked section panics half-way through a change.
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a call that has ended.
+    pub(crate) fn remember(&self, trace: Trace) {
+        self.gate().traces.add(trace);
     }
 
     /// Whether its module is a program, which reads and writes bytes and knows nothing of HTTP.
@@ -353,6 +366,15 @@ fn hand_out(admitted: Vec<(Waiter, Lease)>) {
     }
 }
 
+impl Gate {
+    /// Notes how long the first run since the wake took, and gives it the first time that it is told.
+    fn ran(&mut self, first_run: Option<Duration>) -> Option<Duration> {
+        let wake = self.last_wake.as_mut().filter(|wake| wake.first_run.is_none())?;
+        wake.first_run = first_run;
+        first_run
+    }
+}
+
 impl Lease {
     pub(crate) fn warm(&self) -> &Warm {
         // Only `drop` takes it.
@@ -362,18 +384,23 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        let first_run = self.warm.as_ref().and_then(|warm| warm.models.first_run().get().copied());
         // First, so that a function without leases is held by nobody but itself.
         self.warm = None;
         let function = &self.function;
         function.metrics.active.dec();
-        let (admitted, idle) = {
+        let (admitted, idle, news) = {
             let mut gate = function.gate();
             gate.life.finish(Instant::now());
             gate.calls += 1;
             gate.last_call = Some(SystemTime::now());
-            (function.admissible(&mut gate), gate.life.active() == 0)
+            let news = gate.ran(first_run);
+            (function.admissible(&mut gate), gate.life.active() == 0, news)
         };
         hand_out(admitted);
+        if let Some(took) = news {
+            function.metrics.wake_phase(Phase::FirstRun, took);
+        }
         if idle {
             function.changed.notify_waiters();
             function.engine.keeper.got_idle();

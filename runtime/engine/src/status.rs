@@ -132,7 +132,11 @@ pub(crate) fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) ->
     serializer.serialize_f64(duration.as_secs_f64() * 1e3)
 }
 
-fn unix_seconds<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn maybe_milliseconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| duration.as_secs_f64() * 1e3).serialize(serializer)
+}
+
+pub(crate) fn unix_seconds<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
     let since = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
     since.map(|since| since.as_secs_f64()).serialize(serializer)
 }

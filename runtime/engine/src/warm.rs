@@ -13,7 +13,7 @@ use futures::future::{join, join_all};
 use std::{
     num::NonZeroUsize,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 use torpor_bundle::{Blob, Bundle, Digest};
@@ -35,6 +35,9 @@ pub struct WakeTiming {
     /// Opening all its models.
     #[serde(serialize_with = "crate::status::milliseconds", rename = "session_ms")]
     pub session: Duration,
+    /// The first run of a model after it, which takes longer than later ones; `None` before there was one. Not in the whole.
+    #[serde(serialize_with = "crate::status::maybe_milliseconds", rename = "first_run_ms")]
+    pub first_run: Option<Duration>,
     /// The whole wake.
     #[serde(serialize_with = "crate::status::milliseconds", rename = "total_ms")]
     pub total: Duration,
@@ -81,6 +84,8 @@ pub(crate) struct Code {
 pub(crate) struct Models {
     function: FunctionName,
     models: Vec<(ModelName, Model)>,
+    /// How long the first run of any of them took. Shared with calls that outlive their lease.
+    first_run: Arc<OnceLock<Duration>>,
 }
 
 impl Recipe {
@@ -259,9 +264,13 @@ impl Warm {
 
         let names = recipe.models.iter().map(|ingredient| ingredient.name.clone());
         let models = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let models = Arc::new(Models { function: recipe.function.clone(), models: names.zip(models).collect() });
+        let models = Arc::new(Models {
+            function: recipe.function.clone(),
+            models: names.zip(models).collect(),
+            first_run: Arc::default(),
+        });
         let (code, map, link) = code.map_err(|_| WakeError::Interrupted)??;
-        let timing = WakeTiming { map, link, session, total: start.elapsed() };
+        let timing = WakeTiming { map, link, session, first_run: None, total: start.elapsed() };
         let memory = before.zip(memory::anonymous()).map(|(before, after)| after.saturating_sub(before));
         Ok(Warm { code, models, timing, memory })
     }
@@ -305,7 +314,18 @@ impl Models {
         model: usize,
         inputs: Vec<NamedTensor>,
     ) -> Result<Vec<NamedTensor>, torpor_nn::Error> {
-        self.models[model].1.run(inputs).await
+        let begin = Instant::now();
+        let outputs = self.models[model].1.run(inputs).await;
+        if outputs.is_ok() && self.first_run.get().is_none() {
+            // Where several run at once the first to end is the first.
+            let _ = self.first_run.set(begin.elapsed());
+        }
+        outputs
+    }
+
+    /// How long the first run took, once there was one.
+    pub(crate) fn first_run(&self) -> &Arc<OnceLock<Duration>> {
+        &self.first_run
     }
 
     /// Tells the operator of a model that failed for no fault of its inputs.

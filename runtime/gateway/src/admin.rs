@@ -21,6 +21,7 @@ use http::{Method, StatusCode, header, uri::Authority};
 use serde::Deserialize;
 use std::{net::IpAddr, sync::Arc};
 use tokio::sync::watch;
+use torpor_engine::Trace;
 use torpor_manifest::FunctionName;
 use torpor_telemetry::Metrics;
 
@@ -50,6 +51,7 @@ pub(crate) fn router(
         .route("/metrics", get(metrics_text))
         .route("/functions", get(list))
         .route("/functions/{name}", get(one).delete(undeploy))
+        .route("/functions/{name}/traces", get(traces))
         .route("/functions/{name}/rollback", post(rollback))
         .route("/deployments", post(deploy))
         .fallback(async move || ApiError::not_found(nothing))
@@ -100,6 +102,10 @@ async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
 
 async fn one(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Status>, ApiError> {
     admin.functions.status(&name).map(Json).ok_or_else(|| no_function(&name))
+}
+
+async fn traces(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Vec<Trace>>, ApiError> {
+    admin.functions.traces(&name).map(Json).ok_or_else(|| no_function(&name))
 }
 
 async fn deploy(

@@ -29,6 +29,20 @@ pub enum Outcome {
     Failed,
 }
 
+impl Outcome {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Answered => "answered",
+            Outcome::Refused => "refused",
+            Outcome::Shed => "shed",
+            Outcome::Late => "late",
+            Outcome::Abandoned => "abandoned",
+            Outcome::Failed => "failed",
+        }
+    }
+}
+
 /// The parts of a wake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
@@ -40,6 +54,21 @@ pub enum Phase {
     Session,
     /// The whole wake; its parts overlap.
     Total,
+    /// The first run of a model after it.
+    FirstRun,
+}
+
+impl Phase {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Map => "map",
+            Phase::Link => "link",
+            Phase::Session => "session",
+            Phase::Total => "total",
+            Phase::FirstRun => "first-run",
+        }
+    }
 }
 
 /// Why a function went back to zero.
@@ -64,29 +93,18 @@ impl SleepCause {
     }
 }
 
-/// Gives label values in lower case, as is the custom.
+/// Gives label values the words of their types.
 macro_rules! label_values {
-    ($type:ident { $($variant:ident => $word:literal),+ }) => {
-        impl EncodeLabelValue for $type {
+    ($($type:ident),+) => {
+        $(impl EncodeLabelValue for $type {
             fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
-                encoder.write_str(match self {
-                    $($type::$variant => $word),+
-                })
+                encoder.write_str(self.as_str())
             }
-        }
+        })+
     };
 }
 
-label_values!(Outcome {
-    Answered => "answered",
-    Refused => "refused",
-    Shed => "shed",
-    Late => "late",
-    Abandoned => "abandoned",
-    Failed => "failed"
-});
-label_values!(Phase { Map => "map", Link => "link", Session => "session", Total => "total" });
-label_values!(SleepCause { Idle => "idle", Budget => "budget", Retired => "retired" });
+label_values!(Outcome, Phase, SleepCause);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FunctionLabel {
@@ -125,7 +143,7 @@ pub struct Metrics {
     sleeps: Family<CauseLabel, Counter>,
     warm: Family<FunctionLabel, Gauge>,
     connections: Gauge,
-    phases: [Seconds; 4],
+    phases: [Seconds; 5],
     memory: MemoryMetrics,
 }
 
@@ -177,7 +195,13 @@ impl Metrics {
         let wake_seconds: Histograms<PhaseLabel> = Family::new_with_constructor(wake_buckets);
         let phase = |phase| wake_seconds.get_or_create_owned(&PhaseLabel { phase });
         let metrics = Metrics {
-            phases: [phase(Phase::Map), phase(Phase::Link), phase(Phase::Session), phase(Phase::Total)],
+            phases: [
+                phase(Phase::Map),
+                phase(Phase::Link),
+                phase(Phase::Session),
+                phase(Phase::Total),
+                phase(Phase::FirstRun),
+            ],
             memory: MemoryMetrics::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(request_buckets),

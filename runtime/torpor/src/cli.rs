@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Rollback(Rollback),
     /// Show the functions of a running host.
     Ps(Ps),
+    /// Show where the time of a function's last call went.
+    Trace(Trace),
     /// Call a function of a running host.
     Invoke(Invoke),
     /// Make a project for a module: sources, bundle, manifest, and the commands to run it.
@@ -203,6 +205,20 @@ pub(crate) struct Ps {
     /// Only this function.
     #[arg(value_name = "FUNCTION")]
     pub(crate) function: Option<FunctionName>,
+    /// Show them again each second, until interrupted or the host has gone away; with `--json` a line each time.
+    #[arg(long)]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Trace {
+    /// The function.
+    pub(crate) function: FunctionName,
+    /// Wait for the next call to end, instead of showing the last one that did.
+    #[arg(long)]
+    pub(crate) next: bool,
     #[command(flatten)]
     pub(crate) admin: Admin,
 }

@@ -323,13 +323,14 @@ fn event(functions: Id) -> impl Strategy<Value = Event> {
     ]
 }
 
-const FUNCTIONS: Id = 8;
+const COUNT: usize = 8;
+const FUNCTIONS: Id = COUNT as Id;
 
 proptest! {
     /// `Host::advance` checks each step; this checks what is so between them, and that everybody is served in the end.
     #[test]
     fn the_promises_hold(
-        sizes in prop::collection::vec((0_u64..40, 1_u64..70, prop::bool::weighted(0.1)), FUNCTIONS as usize),
+        sizes in prop::collection::vec((0_u64..40, 1_u64..70, prop::bool::weighted(0.1)), COUNT),
         events in prop::collection::vec(event(FUNCTIONS), 1..200),
     ) {
         let mut host = Host::new(100, sizes);
