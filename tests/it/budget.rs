@@ -106,6 +106,8 @@ fn who_finds_all_memory_busy_waits_and_is_told_to_come_again() {
         let status = until("it waits", || Some(host.status("patient")).filter(|now| now["lacks_memory"] == true));
         assert_eq!((&status["state"], &status["budgeted"]), (&json!("Waking"), &Value::Null));
         assert_eq!(metric(&host, "torpor_functions_awaiting_memory"), 1);
+        let shown = cli::run(["ps", "--admin", &host.admin.to_string()]).ok().stdout;
+        assert!(shown.contains("\npatient: it waits for memory, since the others are busy\n"), "{shown}");
         assert_eq!(host.status("probe")["sleeps"], 0, "who runs is not disturbed");
         drop(busy);
         // It is let in as soon as the other one is idle, and finds then that its model is none.

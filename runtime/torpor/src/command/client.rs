@@ -23,6 +23,7 @@ pub(super) struct Function {
     pub(super) trigger: Trigger,
     pub(super) sessions: usize,
     pub(super) memory: Option<u64>,
+    pub(super) lacks_memory: bool,
     pub(super) active: usize,
     pub(super) queued: usize,
     pub(super) calls: u64,

@@ -7,6 +7,9 @@ use crate::output::{BAD, GOOD, MOVING, bytes, styled, table};
 pub(super) fn all(functions: &[Function]) -> String {
     let mut text = table_of(functions);
     for function in functions {
+        if function.lacks_memory {
+            text.push_str(&format!("\n{}: it waits for memory, since the others are busy\n", function.name));
+        }
         if let Some(cause) = &function.cause {
             text.push_str(&format!("\n{}: {cause}\n", function.name));
         }
