@@ -151,8 +151,8 @@ fn functions_that_nobody_calls_have_no_thread_no_file_and_no_metric() {
     };
     let (few, many) = (host(1), host(300));
     for folder in ["task", "fd"] {
-        // The async runtime keeps a varying number of idle threads for blocking work.
-        assert!(count(&many, folder) <= count(&few, folder) + 8, "{folder}");
+        // The async runtime keeps threads that have deployed for some seconds more.
+        until("both hold as much", || (count(&many, folder) <= count(&few, folder) + 4).then_some(()));
     }
     let metrics = |host: &TestHost| host.admin("/metrics").status(200).text();
     assert_eq!(metrics(&many).lines().count(), metrics(&few).lines().count());
