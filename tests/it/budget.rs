@@ -131,6 +131,26 @@ fn what_is_larger_than_the_budget_fails_at_once_and_says_why() {
 }
 
 #[test]
+fn what_turns_out_to_be_larger_than_the_budget_is_closed_again() {
+    if skipped_without_onnxruntime() {
+        return;
+    }
+    // Its files fit, and what they become does not.
+    let host = budget("60MiB").function("embed", lasting).start();
+    host.infer("embed", &text()).status(500);
+    let failed = host.until_state("embed", "Failed");
+    let cause = failed["cause"].as_str().expect("a cause");
+    assert!(cause.contains(" MiB (measured), and the memory budget of 60.0 MiB has no room for that"), "{cause}");
+    assert_eq!((&failed["wakes"], &failed["sessions"], &failed["budgeted"]), (&json!(0), &json!(0), &Value::Null));
+    assert_eq!(metric(&host, "torpor_functions_memory_bytes"), 0);
+    // From then on that is known, and nothing is opened to learn it again.
+    until("it is tried again", || {
+        host.infer("embed", &text()).status(500);
+        (host.status("embed")["wake_failures"] == 2).then_some(())
+    });
+}
+
+#[test]
 fn a_budget_that_fits_nothing_is_refused() {
     let stage = budget("1KiB").function("add", lasting);
     stage.refused().refused(2, &["--memory-budget", "1KiB", "at least 1.0 MiB"]);
