@@ -30,6 +30,7 @@ pub async fn host(stage: &Stage, manifests: Vec<PathBuf>) -> Result<Host> {
         gateway: gateway::Config { data: any, admin: any, limits: gateway::Limits::default(), drain: Duration::ZERO },
         libraries: Libraries { onnxruntime: Some(stage.places.onnxruntime.clone()), openvino: None },
         instances: 512,
+        memory_budget: None,
     };
     torpor::build(config).await
 }

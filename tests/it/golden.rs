@@ -255,7 +255,8 @@ fn of_host(line: &str, host: &TestHost) -> String {
         let comma = if value.ends_with(',') { "," } else { "" };
         let name = key.trim_start().trim_start_matches('"');
         let varies = name.ends_with("_ms")
-            || ["deployed", "last_call", "memory", "milliseconds", "timing", "backend_version"].contains(&name);
+            || ["arrived", "budgeted", "deployed", "last_call", "memory", "milliseconds", "timing", "backend_version"]
+                .contains(&name);
         let known = value.trim_end_matches(',') != "null";
         return if varies && known { format!("{key}\": <{name}>{comma}") } else { line };
     }

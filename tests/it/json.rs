@@ -242,6 +242,7 @@ fn the_fields_of_commands_on_hosts() {
     let one = run([&"ps", &"--admin", &admin, &"add"]).ok().json();
     assert_eq!(list[0]["name"], one["name"]);
     check("torpor ps", list.as_array().expect("an array"));
+    check("torpor trace", &[run([&"trace", &"--admin", &admin, &"add"]).ok().json()]);
 
     let file = host.stage().path("manifests/add.toml");
     let text = fs::read_to_string(&file).expect("the manifest is there");

@@ -5,6 +5,7 @@
 mod fixture;
 
 mod backends; // what the host runs models with, and what it says of what is missing
+mod budget; // functions that make room for each other
 mod cli; // every command with right and wrong use
 mod commands; // core modules: programs with WASI preview 1 and `wasi_ephemeral_nn`
 mod completions; // what shells and readers of manual pages are told
@@ -30,4 +31,5 @@ mod schema; // somebody else's validator reads the JSON Schema of manifests
 mod snapshot; // modules that are initialized when they are packed
 mod terminal; // colour and progress, for people alone
 mod tools; // other people's tools check bundles, as docs/bundles.md says
+mod trace; // where the time of calls went, as the host remembers it
 mod trust; // signatures, the trust policy, and bytes that were tampered with

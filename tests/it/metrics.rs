@@ -71,12 +71,11 @@ fn request(name: &str) -> Value {
 #[test]
 fn they_count_what_happened() {
     let host = TestHost::builder().function("add", |manifest| manifest.set("scale.idle-timeout", "10ms")).start();
-    let before = metrics(&host);
+    let names = |samples: &BTreeMap<String, f64>| samples.keys().any(|sample| sample.contains("function="));
+    assert!(!names(&metrics(&host)), "a function that nobody called has no samples");
     let outcome = |samples: &BTreeMap<String, f64>, outcome: &str| {
         value(samples, "torpor_requests_total", &[&format!("outcome=\"{outcome}\"")])
     };
-    assert_eq!(outcome(&before, "answered"), 0.0);
-    assert_eq!(value(&before, "torpor_warm_functions", &[]), 0.0);
 
     for _ in 0..3 {
         host.infer("add", &request("y")).status(200);
@@ -91,16 +90,20 @@ fn they_count_what_happened() {
         assert_eq!(outcome(&after, none), 0.0, "{none}");
     }
     assert_eq!(value(&after, "torpor_wakes_total", &[]), 3.0);
-    assert_eq!(value(&after, "torpor_sleeps_total", &[]), 3.0);
+    for (cause, count) in [("idle", 3.0), ("budget", 0.0), ("retired", 0.0)] {
+        assert_eq!(value(&after, "torpor_sleeps_total", &[&format!("cause=\"{cause}\"")]), count, "{cause}");
+    }
     assert_eq!(value(&after, "torpor_wake_failures_total", &[]), 0.0);
     assert_eq!(value(&after, "torpor_warm_functions", &[]), 0.0);
     assert_eq!(value(&after, "torpor_active_requests", &[]), 0.0);
     assert_eq!(value(&after, "torpor_queued_requests", &[]), 0.0);
     assert_eq!(value(&after, "torpor_request_seconds_count", &[]), 4.0);
-    for phase in ["map", "link", "session", "total"] {
-        assert_eq!(value(&after, "torpor_wake_seconds_count", &[&format!("phase=\"{phase}\"")]), 3.0, "{phase}");
+    for phase in ["map", "link", "session", "total", "first-run"] {
+        assert_eq!(after[&format!("torpor_wake_seconds_count{{phase=\"{phase}\"}}")], 3.0, "{phase}");
     }
-    assert!(value(&after, "torpor_wake_seconds_sum", &["phase=\"total\""]) > 0.0);
+    assert!(after["torpor_wake_seconds_sum{phase=\"total\"}"] > 0.0);
+    assert_eq!(after["torpor_functions_awaiting_memory"], 0.0);
+    assert!(!after.contains_key("torpor_memory_budget_bytes"), "there is none unless the operator sets one");
 }
 
 #[test]
@@ -174,6 +177,7 @@ fn they_show_what_runs_now() {
 fn no_caller_can_write_into_them() {
     let host = TestHost::builder().function("add", |manifest| manifest).start();
     let names = |samples: BTreeMap<String, f64>| samples.into_keys().collect::<Vec<_>>();
+    host.infer("add", &request("y")).status(200);
     let before = names(metrics(&host));
     host.infer("callers-model", &request("y")).status(404);
     host.infer("add", &request("callers-input")).status(400);

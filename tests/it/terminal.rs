@@ -3,13 +3,15 @@
 //! `script`, of util-linux, makes the terminal.
 
 use crate::fixture::{
+    TestHost,
     assets::{skipped_without, torpor},
-    cli,
+    cli, until,
 };
+use serde_json::Value;
 use std::{
     fs::{self, File},
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
 };
 use tempfile::TempDir;
 
@@ -77,6 +79,45 @@ fn small_work_shows_no_progress() {
     let folder = module(1 << 20);
     let shown = at_a_terminal(folder.path(), "pack . -o small.torpor", false);
     assert!(shown.contains("packed large 1") && !shown.contains("MiB of "), "{shown:?}");
+}
+
+#[test]
+fn a_watched_table_is_drawn_over_itself_until_the_host_goes_away() {
+    let host = TestHost::builder().function("add", |manifest| manifest).start();
+    let admin = host.admin.to_string();
+    let elsewhere = cli::run(["ps", "--watch", "--admin", &admin]);
+    elsewhere.refused(2, &["`--watch` draws on a terminal", "--json"]);
+    if no_terminal_here() {
+        return;
+    }
+    let folder = TempDir::new().expect("a folder can be made");
+    let (drawn, lines) = (folder.path().join("drawn"), folder.path().join("lines"));
+    let watch = |output: &Path, flags: &str, command: &mut Command| {
+        let output = File::create(output).expect("a file can be made");
+        let command = command.env("TERM", "xterm").current_dir(folder.path()).stdout(output).stderr(Stdio::null());
+        command.args(flags.split(' ')).spawn().expect("it starts")
+    };
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "/dev/null", "--command"]);
+    script.arg(format!("{} ps --watch --admin {admin}", torpor().display()));
+    let mut terminal = watch(&drawn, "--flush", &mut script);
+    let mut piped = watch(&lines, &format!("ps --watch --json --admin {admin}"), &mut cli::command());
+    let read = |file: &Path| fs::read_to_string(file).unwrap_or_default();
+    until("both have shown it twice", || {
+        (read(&drawn).matches("FUNCTION").count() >= 2 && read(&lines).lines().count() >= 2).then_some(())
+    });
+    host.stop();
+    for command in [&mut terminal, &mut piped] {
+        let status = until("it ends", || command.try_wait().expect("it is ours"));
+        assert_eq!(status.code(), Some(1));
+    }
+    let drawn = read(&drawn);
+    assert!(drawn.contains("\u{1b}[2A") && drawn.contains("add"), "it is not drawn over itself: {drawn:?}");
+    assert!(drawn.contains(&format!("the host at `{admin}` has gone away")), "{drawn:?}");
+    for line in read(&lines).lines().take(2) {
+        let list: Value = serde_json::from_str(line).expect("each line is JSON");
+        assert_eq!(list[0]["name"], "add");
+    }
 }
 
 #[test]

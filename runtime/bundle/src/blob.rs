@@ -28,7 +28,7 @@ pub struct Blob {
 }
 
 /// How a file looks without reading it. A file that looks as it did has the content it had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Stamp {
     size: u64,
     modified: Option<SystemTime>,

@@ -54,4 +54,4 @@ pub use report::{
 };
 pub use sign::{Signed, sign, sign_with};
 pub use store::Store;
-pub use verify::{Bundle, Model, Verified, accept_unsigned, judge_kept, verify, verify_kept};
+pub use verify::{Bundle, Model, Readings, Verified, accept_unsigned, judge_kept, verify, verify_kept};

@@ -4,14 +4,17 @@
 //! wrote parsed, and only what the signed manifest names gets into the store, hashed on the way.
 
 use crate::{
-    Blob, Config, Digest, Error, Store, TrustPolicy, judge,
+    Blob, Config, Digest, Error, Stamp, Store, TrustPolicy,
+    error::io_at,
+    judge::{self, Signer},
     layout::{Contents, Layout},
     part::Part,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::Deref,
-    path::Path,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 use torpor_manifest::{FunctionName, ModelName};
 
@@ -36,6 +39,8 @@ pub struct Bundle {
     pub publishers: Vec<String>,
     /// What it says of itself.
     pub config: Config,
+    /// The digest of that.
+    config_digest: Digest,
     /// The Wasm module.
     pub module: Blob,
     /// Its models, by the name that the module loads.
@@ -71,7 +76,7 @@ pub fn verify(
     policy: &TrustPolicy,
     store: &Store,
 ) -> Result<Verified<Bundle>, Error> {
-    admit(&Layout::open(path)?, function, Some(policy), store)
+    Reading::new(Layout::open(path)?).admit(Some(policy), function, store)
 }
 
 /// Checks again whether a bundle that `store` has kept may run as `function`. Without a policy anybody's may, as in
@@ -85,7 +90,7 @@ pub fn verify_kept(
     policy: Option<&TrustPolicy>,
     store: &Store,
 ) -> Result<Verified<Bundle>, Error> {
-    admit(&Layout::read(store.archive(index)?)?, function, policy, store)
+    Reading::new(Layout::read(store.archive(index)?)?).admit(policy, function, store)
 }
 
 /// Asks `policy` alone whether a bundle that `store` has kept may still run as `function`, and gives the names of the
@@ -103,27 +108,134 @@ pub fn judge_kept(
     trusted(&Layout::read(store.archive(index)?)?, policy, Some(function)).map(|(_, publishers)| publishers)
 }
 
-fn admit(
-    layout: &Layout,
-    function: &FunctionName,
-    policy: Option<&TrustPolicy>,
-    store: &Store,
-) -> Result<Verified<Bundle>, Error> {
-    let (contents, publishers) = match policy {
-        Some(policy) => trusted(layout, policy, Some(function))?,
-        None => (layout.contents()?, Vec::new()),
-    };
-    ingest(layout, contents, publishers, store)
-}
-
 /// Puts the parts of the bundle at `path` into `store` whoever made it. Its digests are checked, its signatures are not.
 ///
 /// # Errors
 /// [`Error::Damaged`] when the file is no whole bundle, and [`Error::Io`] when that cannot be found out.
 pub fn accept_unsigned(path: &Path, store: &Store) -> Result<Verified<Bundle>, Error> {
-    let layout = Layout::open(path)?;
-    let contents = layout.contents()?;
-    ingest(&layout, contents, Vec::new(), store)
+    let reading = Reading::new(Layout::open(path)?);
+    Ok(Verified(reading.ingested(store)?))
+}
+
+/// Bundles that were read a moment ago, so that many functions of one bundle read and hash it once. Whether a bundle may run is
+/// asked of the policy for each function all the same. To be cleared when the functions are deployed, since what it remembers is
+/// only as good as the looks of files.
+#[derive(Default)]
+pub struct Readings(Mutex<HashMap<Source, Arc<Reading>>>);
+
+/// Where a bundle was read.
+#[derive(PartialEq, Eq, Hash)]
+enum Source {
+    File(PathBuf, Stamp),
+    Kept(Digest),
+}
+
+impl Readings {
+    /// As [`verify`]; without a policy as [`accept_unsigned`].
+    ///
+    /// # Errors
+    /// Those of either.
+    pub fn verify(
+        &self,
+        path: &Path,
+        function: &FunctionName,
+        policy: Option<&TrustPolicy>,
+        store: &Store,
+    ) -> Result<Verified<Bundle>, Error> {
+        // The looks are taken first, so that a change while the file is read shows the next time.
+        let looks = Stamp::of(&path.metadata().map_err(io_at("read", path))?);
+        let reading = self.reading(Source::File(path.to_owned(), looks), || Layout::open(path))?;
+        reading.admit(policy, function, store)
+    }
+
+    /// As [`verify_kept`].
+    ///
+    /// # Errors
+    /// Those of that.
+    pub fn verify_kept(
+        &self,
+        index: Digest,
+        function: &FunctionName,
+        policy: Option<&TrustPolicy>,
+        store: &Store,
+    ) -> Result<Verified<Bundle>, Error> {
+        let reading = self.reading(Source::Kept(index), || Layout::read(store.archive(index)?))?;
+        reading.admit(policy, function, store)
+    }
+
+    /// Forgets all.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn reading(&self, source: Source, read: impl FnOnce() -> Result<Layout, Error>) -> Result<Arc<Reading>, Error> {
+        let mut readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reading) = readings.get(&source) {
+            return Ok(Arc::clone(reading));
+        }
+        let reading = Arc::new(Reading::new(read()?));
+        readings.insert(source, Arc::clone(&reading));
+        Ok(reading)
+    }
+}
+
+/// One bundle whose outer parts were read, and the rest once it was trusted.
+struct Reading {
+    layout: Layout,
+    /// What is in it, once it is in the store; of no publishers.
+    bundle: Mutex<Option<Bundle>>,
+}
+
+impl Reading {
+    fn new(layout: Layout) -> Self {
+        Reading { layout, bundle: Mutex::new(None) }
+    }
+
+    fn admit(
+        &self,
+        policy: Option<&TrustPolicy>,
+        function: &FunctionName,
+        store: &Store,
+    ) -> Result<Verified<Bundle>, Error> {
+        let Some(policy) = policy else { return Ok(Verified(self.ingested(store)?)) };
+        let layout = &self.layout;
+        let signers = judge::judge(policy, layout, Some(function))?;
+        let known = self.known();
+        let publishers = match &known {
+            Some(bundle) => agreed(layout, policy, &signers, &bundle.config, bundle.pieces())?,
+            None => {
+                let contents = layout.contents()?;
+                agreed(layout, policy, &signers, &contents.config, contents.pieces().map(|piece| piece.digest))?
+            }
+        };
+        let bundle = known.map_or_else(|| self.ingested(store), Ok)?;
+        Ok(Verified(Bundle { publishers, ..bundle }))
+    }
+
+    fn known(&self) -> Option<Bundle> {
+        self.bundle.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts its parts into the store, unless that was done.
+    fn ingested(&self, store: &Store) -> Result<Bundle, Error> {
+        let mut known = self.bundle.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bundle) = &*known {
+            return Ok(bundle.clone());
+        }
+        let bundle = ingest(&self.layout, self.layout.contents()?, store)?;
+        Ok(known.insert(bundle).clone())
+    }
+}
+
+impl Bundle {
+    /// The digests of what its manifest names.
+    fn pieces(&self) -> impl Iterator<Item = Digest> {
+        let models = self.models.values().flat_map(|model| {
+            std::iter::once(&model.blob).chain(&model.weights).chain(model.labels.values()).map(|blob| blob.digest)
+        });
+        let files = self.files.values().map(|blob| blob.digest);
+        [self.config_digest, self.module.digest].into_iter().chain(models).chain(files)
+    }
 }
 
 /// What is in the bundle, and whose signatures made it readable.
@@ -134,25 +246,34 @@ pub(crate) fn trusted(
 ) -> Result<(Contents, Vec<String>), Error> {
     let signers = judge::judge(policy, layout, function)?;
     let contents = layout.contents()?;
-    for signer in &signers {
-        signer.statement.names(&contents.config).map_err(|why| Error::FalseSignature {
+    let digests = contents.pieces().map(|piece| piece.digest);
+    let publishers = agreed(layout, policy, &signers, &contents.config, digests)?;
+    Ok((contents, publishers))
+}
+
+/// Checks that the signatures that count are of what is in the bundle, and that the policy revokes none of it. Gives the names of
+/// whose they are.
+fn agreed(
+    layout: &Layout,
+    policy: &TrustPolicy,
+    signers: &[Signer<'_>],
+    config: &Config,
+    digests: impl Iterator<Item = Digest>,
+) -> Result<Vec<String>, Error> {
+    for signer in signers {
+        signer.statement.names(config).map_err(|why| Error::FalseSignature {
             path: layout.archive.path().to_owned(),
             publisher: signer.key.publisher.clone(),
             why,
         })?;
     }
-    for piece in contents.pieces() {
-        judge::unrevoked(policy, layout, piece.digest)?;
+    for digest in digests {
+        judge::unrevoked(policy, layout, digest)?;
     }
-    Ok((contents, judge::publishers(&signers).into_iter().map(str::to_owned).collect()))
+    Ok(judge::publishers(signers).into_iter().map(str::to_owned).collect())
 }
 
-fn ingest(
-    layout: &Layout,
-    contents: Contents,
-    publishers: Vec<String>,
-    store: &Store,
-) -> Result<Verified<Bundle>, Error> {
+fn ingest(layout: &Layout, contents: Contents, store: &Store) -> Result<Bundle, Error> {
     let Contents { config, config_piece, module, parts } = contents;
     store.ingest(&layout.archive, config_piece)?;
     let module = store.ingest(&layout.archive, module)?;
@@ -184,14 +305,15 @@ fn ingest(
     }
     let index = store.put(&layout.archive.index)?;
     blobs.insert(index);
-    Ok(Verified(Bundle {
+    Ok(Bundle {
         manifest_digest: layout.manifest.digest,
-        publishers,
+        publishers: Vec::new(),
         config,
+        config_digest: config_piece.digest,
         module,
         models,
         files,
         index,
         blobs,
-    }))
+    })
 }

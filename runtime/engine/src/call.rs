@@ -7,9 +7,16 @@ mod predict;
 
 pub use self::http::{Incomplete, RequestBody, ResponseBody};
 
-use crate::{CallError, WakeTiming, function::Inner};
+use crate::{
+    CallError, WakeTiming,
+    function::{Inner, Lease},
+    trace::Marks,
+};
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use torpor_telemetry::Outcome;
@@ -30,7 +37,9 @@ pub struct Timing {
     pub queue: Duration,
     /// The wake that the call waited for; `None` when the function was warm.
     pub wake: Option<WakeTiming>,
-    /// From being let in until the answer; for HTTP, until the head of the response.
+    /// From being let in until the instance was there.
+    pub instantiate: Duration,
+    /// From being let in until the answer, an instance included; for HTTP, until the head of the response.
     pub run: Duration,
 }
 
@@ -39,11 +48,28 @@ struct Record {
     function: Arc<Inner>,
     arrived: Instant,
     outcome: Outcome,
+    /// Whether the call waited in vain for memory.
+    lacked_memory: AtomicBool,
+    marks: Marks,
 }
 
 impl Record {
     fn new(function: &Arc<Inner>) -> Self {
-        Record { function: Arc::clone(function), arrived: Instant::now(), outcome: Outcome::Abandoned }
+        Record {
+            function: Arc::clone(function),
+            arrived: Instant::now(),
+            outcome: Outcome::Abandoned,
+            lacked_memory: AtomicBool::new(false),
+            marks: Marks::default(),
+        }
+    }
+
+    /// Its deadline has passed.
+    fn late(&self) -> CallError {
+        match self.lacked_memory.load(Ordering::Relaxed) {
+            true => self.function.no_memory(),
+            false => self.function.late(),
+        }
     }
 
     fn deadline(&self) -> tokio::time::Instant {
@@ -55,7 +81,7 @@ impl Record {
         self.outcome = match result {
             Ok(_) => Outcome::Answered,
             Err(CallError::InvalidInput(_)) => Outcome::Refused,
-            Err(CallError::QueueFull { .. }) => Outcome::Shed,
+            Err(CallError::QueueFull { .. } | CallError::NoMemory { .. }) => Outcome::Shed,
             Err(CallError::Deadline { .. }) => Outcome::Late,
             Err(CallError::Unavailable { .. } | CallError::Failed { .. }) => Outcome::Failed,
         };
@@ -65,6 +91,27 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.function.metrics.ended(self.outcome, self.arrived.elapsed());
+        self.function.remember(self.marks.trace(self.arrived, self.outcome.as_str()));
+    }
+}
+
+impl Timing {
+    /// Of a call that was answered just now.
+    fn of(marks: &Marks, arrived: Instant) -> Self {
+        let admitted = marks.admission().unwrap_or(arrived);
+        Timing {
+            queue: admitted.saturating_duration_since(arrived),
+            wake: marks.wake(),
+            instantiate: marks.instantiate().unwrap_or_default(),
+            run: admitted.elapsed(),
+        }
+    }
+}
+
+impl Lease {
+    /// How long the first run of a model took, where the call had to wait for the wake before it.
+    fn first_run(&self) -> Option<Duration> {
+        self.wake.and(self.warm().models.first_run().get().copied())
     }
 }
 

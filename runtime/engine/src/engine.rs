@@ -7,6 +7,7 @@ use crate::{
     files::Folders,
     function::Function,
     guest::{Capabilities, Guest},
+    keeper::Keeper,
     load::Loader,
     memory,
     optimized::Optimized,
@@ -48,6 +49,8 @@ pub struct Config {
     pub state: PathBuf,
     /// Instances that may exist at the same time, of all functions together.
     pub instances: u32,
+    /// Bytes that functions may take in memory, all together; `None` for no limit.
+    pub memory_budget: Option<u64>,
 }
 
 /// Makes functions. One per process; cheap to clone.
@@ -64,6 +67,7 @@ pub(crate) struct Shared {
     pub(crate) precompiled: Precompiled,
     pub(crate) optimized: Optimized,
     pub(crate) ticker: Ticker,
+    pub(crate) keeper: Keeper,
     /// One permit for each place in the pool. A request that finds none waits, within its deadline.
     pub(crate) places: Semaphore,
     backends: Backends,
@@ -72,8 +76,24 @@ pub(crate) struct Shared {
     /// The files of bundles, where modules may be shown them.
     pub(crate) folders: Folders,
     metrics: Arc<Metrics>,
+    /// Modules that could be served by these triggers (inference, HTTP) when one of their functions was deployed.
+    rehearsed: Mutex<HashSet<UseOfModule>>,
     /// What is needed to wake each function that somebody still holds, replaced ones included.
     recipes: Mutex<Vec<Weak<Recipe>>>,
+}
+
+/// A module, and whether it is to serve inference and HTTP.
+pub(crate) type UseOfModule = (Digest, bool, bool);
+
+impl Shared {
+    /// Whether a module has been found fit for these triggers.
+    pub(crate) fn rehearsed(&self, module: &UseOfModule) -> bool {
+        self.rehearsed.lock().unwrap_or_else(PoisonError::into_inner).contains(module)
+    }
+
+    pub(crate) fn rehearse(&self, module: UseOfModule) {
+        self.rehearsed.lock().unwrap_or_else(PoisonError::into_inner).insert(module);
+    }
 }
 
 impl Engine {
@@ -97,6 +117,7 @@ impl Engine {
         let ticker = Ticker::start(wasmtime.weak()).map_err(|error| Error::Engine(format!("no thread: {error}")))?;
         let places = Semaphore::new(usize::try_from(config.instances).unwrap_or(Semaphore::MAX_PERMITS));
         let recipes = Mutex::default();
+        let keeper = Keeper::new(config.memory_budget, metrics.memory().clone());
         Ok(Engine {
             shared: Arc::new(Shared {
                 wasmtime,
@@ -105,11 +126,13 @@ impl Engine {
                 precompiled,
                 optimized,
                 ticker,
+                keeper,
                 places,
                 backends,
                 loaded,
                 folders,
                 metrics,
+                rehearsed: Mutex::default(),
                 recipes,
             }),
         })

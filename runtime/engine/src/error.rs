@@ -1,5 +1,6 @@
 //! What can go wrong on the way of a deployment, and on the way of a request.
 
+use crate::budget::TooLarge;
 use std::{path::PathBuf, time::Duration};
 use torpor_manifest::{FunctionName, ModelName};
 
@@ -115,6 +116,9 @@ pub enum DeployError {
     /// The function was to be warm before it takes its place, and did not wake.
     #[error("the function does not wake: {0}")]
     Wake(String),
+    /// The function was to be warm before it takes its place, and other functions hold the memory.
+    #[error("the function does not wake: no memory became free for it; let others sleep, or raise `--memory-budget`")]
+    NoMemory,
     /// A file of the state directory could not be read or written, or is damaged.
     #[error(transparent)]
     Store(#[from] Error),
@@ -135,6 +139,8 @@ pub(crate) enum WakeError {
         #[source]
         source: torpor_nn::Error,
     },
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
     #[error("the wake was interrupted")]
     Interrupted,
 }
@@ -150,6 +156,14 @@ pub enum CallError {
     /// The function's queue is full.
     #[error("the queue of `{function}` is full")]
     QueueFull {
+        /// The function.
+        function: FunctionName,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The deadline of the manifest has passed before there was memory for the function to wake.
+    #[error("there is no memory for `{function}` now, since other functions are busy")]
+    NoMemory {
         /// The function.
         function: FunctionName,
         /// When to try again.

@@ -2,31 +2,40 @@
 //!
 //! Whoever wants to run asks for a [`Lease`], which keeps the function warm. Wakes and sleeps run as tasks of their own, so a
 //! caller that hangs up stops neither. The lock is held for moments only: never across an await, and never while something
-//! is sent or dropped that could take it again.
+//! is sent or dropped that could take it again. What a wake does is in `wake`, what a sleep does in `sleep`.
+
+mod sleep;
+mod wake;
 
 use crate::{
     CallError, DeployError, FunctionStatus, ModelStatus, State,
+    budget::Id,
     engine::Shared,
-    error::{WakeError, chain},
     guest::Capabilities,
-    lifecycle::{AfterSleep, Arrival, Lifecycle, Policy},
+    lifecycle::{Arrival, Lifecycle, Policy},
+    trace::{Trace, Traces},
     warm::{Recipe, WakeTiming, Warm},
 };
 use std::{
     collections::VecDeque,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::{Notify, oneshot};
 use torpor_bundle::{Bundle, Verified};
 use torpor_manifest::Manifest;
-use torpor_telemetry::{FunctionMetrics, Outcome, Phase};
+use torpor_telemetry::{FunctionMetrics, Outcome, Phase, SleepCause};
 use torpor_tensor::Signature;
 
 /// What a caller whom the queue has no room for is told to wait. A place gets free within one request's time, which nobody
 /// knows; the header counts whole seconds, of which this is the least.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long a function may take to wake before it is deployed, where it has to wait for memory.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A deployed function. Cheap to clone; all clones are the same function.
 #[derive(Clone)]
@@ -36,6 +45,7 @@ pub struct Function {
 
 /// Lives as long as the function.
 pub(crate) struct Inner {
+    pub(crate) id: Id,
     pub(crate) engine: Arc<Shared>,
     pub(crate) manifest: Manifest,
     pub(crate) capabilities: Arc<Capabilities>,
@@ -61,12 +71,21 @@ struct Gate {
     waiters: VecDeque<Waiter>,
     next_waiter: u64,
     retired: bool,
+    /// Whether it is to be warm although no request waits.
+    wished: bool,
+    /// Whether its wake has to wait until there is memory.
+    lacks_memory: bool,
+    /// Whether the wake that is under way is the second try.
+    tried_again: bool,
     last_wake: Option<WakeTiming>,
+    traces: Traces,
     cause: Option<String>,
     // Counted here and not read from the metrics, which go on when another revision takes the function's name.
     wakes: u64,
     wake_failures: u64,
     sleeps: u64,
+    evictions: u64,
+    last_sleep: Option<SleepCause>,
     calls: u64,
     last_call: Option<SystemTime>,
 }
@@ -108,15 +127,22 @@ impl Function {
             waiters: VecDeque::new(),
             next_waiter: 0,
             retired: false,
+            wished: false,
+            lacks_memory: false,
+            tried_again: false,
             last_wake: None,
+            traces: Traces::default(),
             cause: None,
             wakes: 0,
             wake_failures: 0,
             sleeps: 0,
+            evictions: 0,
+            last_sleep: None,
             calls: 0,
             last_call: None,
         };
         let inner = Inner {
+            id: engine.keeper.id(),
             engine,
             manifest,
             capabilities: Arc::new(capabilities),
@@ -175,7 +201,7 @@ impl Function {
     /// Wakes the function without a request if its manifest says that it stays warm. Must be called within a tokio runtime.
     pub fn start(&self) {
         if self.inner.manifest.scale.min > 0 && self.inner.gate().life.start_wake() {
-            self.inner.spawn_wake();
+            self.inner.ask();
         }
     }
 
@@ -185,27 +211,21 @@ impl Function {
     /// [`DeployError::Wake`] with the cause when the wake does not succeed.
     pub async fn warm_up(&self) -> Result<(), DeployError> {
         let inner = &self.inner;
+        let mut awake = pin!(inner.warm_up());
         loop {
-            let changed = inner.changed.notified();
-            {
-                let mut gate = inner.gate();
-                if gate.wakes > 0 {
-                    return Ok(());
-                }
-                if gate.wake_failures > 0 {
-                    return Err(DeployError::Wake(gate.cause.clone().unwrap_or_default()));
-                }
-                if gate.life.start_wake() {
-                    inner.spawn_wake();
-                }
+            match tokio::time::timeout(PATIENCE, awake.as_mut()).await {
+                Ok(awake) => return awake,
+                Err(_) if inner.gate().lacks_memory => return Err(DeployError::NoMemory),
+                Err(_) => {}
             }
-            changed.await;
         }
     }
 
     /// How it is doing.
     pub fn status(&self) -> FunctionStatus {
         let inner = &self.inner;
+        // Asked before the gate is locked, as everywhere.
+        let budgeted = inner.engine.keeper.counted(inner.id);
         let gate = inner.gate();
         let warm = gate.warm.as_deref();
         // Recipes and open models have the same order.
@@ -223,6 +243,8 @@ impl Function {
             models: models.collect(),
             sessions: warm.map_or(0, |_| inner.recipe.models().len()),
             memory: warm.and_then(|warm| warm.memory),
+            budgeted,
+            lacks_memory: gate.lacks_memory,
             active: gate.life.active(),
             queued: gate.life.waiting(),
             calls: gate.calls,
@@ -230,10 +252,17 @@ impl Function {
             wakes: gate.wakes,
             wake_failures: gate.wake_failures,
             sleeps: gate.sleeps,
+            evictions: gate.evictions,
+            last_sleep: gate.last_sleep.map(SleepCause::as_str),
             last_wake: gate.last_wake,
             cause: gate.cause.clone(),
             ..FunctionStatus::at_rest(&inner.manifest)
         }
+    }
+
+    /// Where the time of its last calls went, oldest first.
+    pub fn traces(&self) -> Vec<Trace> {
+        self.inner.gate().traces.all()
     }
 
     /// Puts the function to sleep, once the requests that run or wait now have ended. Whoever found it before it was replaced
@@ -241,7 +270,9 @@ impl Function {
     pub async fn retire(&self) {
         self.inner.gate().retired = true;
         self.inner.retiring.notify_waiters();
+        self.inner.engine.keeper.unpin(&self.inner);
         self.inner.retire().await;
+        self.inner.engine.keeper.forget(&self.inner);
     }
 }
 
@@ -251,14 +282,30 @@ impl Inner {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Remembers a call that has ended.
+    pub(crate) fn remember(&self, trace: Trace) {
+        self.gate().traces.add(trace);
+    }
+
     /// Whether its module is a program, which reads and writes bytes and knows nothing of HTTP.
     pub(crate) fn is_command(&self) -> bool {
         self.recipe.is_command()
     }
 
-    /// Waits until the function is warm and has a place. Wakes it if it is asleep. Dropping the future gives up.
-    pub(crate) async fn acquire(self: &Arc<Self>) -> Result<Lease, CallError> {
-        let (id, admitted) = {
+    /// Bytes of what it needs to wake.
+    pub(crate) fn files(&self) -> u64 {
+        self.recipe.size()
+    }
+
+    /// Whether its manifest keeps it warm.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.manifest.scale.min > 0 && !self.gate().retired
+    }
+
+    /// Waits until the function is warm and has a place. Wakes it if it is asleep. Dropping the future gives up, and notes in
+    /// `lacked_memory` whether it was for want of memory that nothing came of it.
+    pub(crate) async fn acquire(self: &Arc<Self>, lacked_memory: &AtomicBool) -> Result<Lease, CallError> {
+        let (wake, (id, admitted)) = {
             let mut gate = self.gate();
             let asleep = gate.life.state() != State::Warm;
             match gate.life.arrive(Instant::now()) {
@@ -270,14 +317,14 @@ impl Inner {
                     });
                 }
                 Arrival::Failed => return Err(self.unavailable()),
-                Arrival::Wait => self.enqueue(&mut gate, asleep),
-                Arrival::WaitAndWake => {
-                    self.spawn_wake();
-                    self.enqueue(&mut gate, asleep)
-                }
+                Arrival::Wait => (false, self.enqueue(&mut gate, asleep)),
+                Arrival::WaitAndWake => (true, self.enqueue(&mut gate, asleep)),
             }
         };
-        let _waiting = Waiting { function: self, id };
+        let _waiting = Waiting { function: self, id, lacked_memory };
+        if wake {
+            self.ask();
+        }
         admitted.await.unwrap_or_else(|_| Err(self.unavailable()))
     }
 
@@ -288,6 +335,11 @@ impl Inner {
         gate.waiters.push_back(Waiter { id, asleep, admit });
         self.metrics.queued.inc();
         (id, admitted)
+    }
+
+    /// What a caller is told who waited until its deadline for a wake that waited for memory.
+    pub(crate) fn no_memory(&self) -> CallError {
+        CallError::NoMemory { function: self.manifest.name.clone(), retry_after: RETRY_AFTER }
     }
 
     fn unavailable(&self) -> CallError {
@@ -312,151 +364,21 @@ impl Inner {
         }
         admitted
     }
-
-    fn spawn_wake(self: &Arc<Self>) {
-        let function = Arc::clone(self);
-        tokio::spawn(async move {
-            // A task of its own, so that a panic in it is a failed wake and not a function that wakes for ever.
-            let wake = tokio::spawn(Warm::wake(Arc::clone(&function.engine), Arc::clone(&function.recipe)));
-            match wake.await.unwrap_or(Err(WakeError::Interrupted)) {
-                Ok(warm) => function.woke(warm),
-                Err(error) => function.wake_failed(&error),
-            }
-        });
-    }
-
-    /// Sleeps as soon as nobody runs, and returns when it has.
-    async fn retire(self: &Arc<Self>) {
-        loop {
-            let changed = self.changed.notified();
-            let warm = {
-                let mut gate = self.gate();
-                match gate.life.state() {
-                    State::Cold | State::Failed => return,
-                    _ => gate.life.retire().then(|| gate.warm.take()).flatten(),
-                }
-            };
-            match warm {
-                Some(warm) => self.sleep(warm).await,
-                None => changed.await,
-            }
-        }
-    }
-
-    fn woke(self: &Arc<Self>, warm: Warm) {
-        let timing = warm.timing;
-        self.metrics.wakes.inc();
-        // Not set to 1: while one revision replaces another, both may be warm.
-        self.metrics.warm.inc();
-        self.metrics.wake_phase(Phase::Map, timing.map);
-        self.metrics.wake_phase(Phase::Link, timing.link);
-        self.metrics.wake_phase(Phase::Session, timing.session);
-        self.metrics.wake_phase(Phase::Total, timing.total);
-        tracing::debug!(function = %self.manifest.name, ?timing, "awake");
-        let (admitted, retired) = {
-            let mut gate = self.gate();
-            gate.wakes += 1;
-            gate.warm = Some(Arc::new(warm));
-            gate.last_wake = Some(timing);
-            gate.cause = None;
-            gate.life.woke(Instant::now());
-            (self.admissible(&mut gate), gate.retired)
-        };
-        hand_out(admitted);
-        self.changed.notify_waiters();
-        if retired {
-            let function = Arc::clone(self);
-            tokio::spawn(async move { function.retire().await });
-        } else if self.manifest.scale.min == 0 {
-            tokio::spawn(Arc::clone(self).sleep_when_idle());
-        }
-    }
-
-    fn wake_failed(self: &Arc<Self>, error: &WakeError) {
-        let cause = chain(error);
-        self.metrics.wake_failures.inc();
-        let (waiters, back_off, retired) = {
-            let mut gate = self.gate();
-            let back_off = gate.life.wake_failed(Instant::now());
-            gate.cause = Some(cause.clone());
-            gate.wake_failures += 1;
-            (std::mem::take(&mut gate.waiters), back_off, gate.retired)
-        };
-        tracing::warn!(function = %self.manifest.name, cause, ?back_off, "the function did not wake");
-        for waiter in waiters {
-            self.metrics.queued.dec();
-            // Whoever hung up meanwhile needs no answer.
-            let _ = waiter.admit.send(Err(self.unavailable()));
-        }
-        self.changed.notify_waiters();
-        if self.manifest.scale.min > 0 && !retired {
-            let function = Function { inner: Arc::clone(self) };
-            tokio::spawn(async move {
-                tokio::time::sleep(back_off).await;
-                if !function.inner.gate().retired {
-                    function.start();
-                }
-            });
-        }
-    }
-
-    /// The one timer of a warm function. It ends with the sleep, so a cold function has none; `retire` does its work from then on.
-    async fn sleep_when_idle(self: Arc<Self>) {
-        let mut retiring = pin!(self.retiring.notified());
-        if self.gate().retired {
-            return;
-        }
-        loop {
-            let now = Instant::now();
-            // While somebody runs, the earliest that it could be idle for long enough is a whole time-out away.
-            let next = self.gate().life.sleep_at().unwrap_or(now + self.manifest.scale.idle_timeout);
-            tokio::select! {
-                () = tokio::time::sleep_until(next.into()) => {}
-                () = &mut retiring => return,
-            }
-            let warm = {
-                let mut gate = self.gate();
-                match gate.life.state() {
-                    State::Warm if gate.life.try_sleep(Instant::now()) => gate.warm.take(),
-                    State::Warm => None,
-                    // `retire` was quicker.
-                    _ => return,
-                }
-            };
-            if let Some(warm) = warm {
-                return self.sleep(warm).await;
-            }
-        }
-    }
-
-    /// Gives everything back. The state is `Sleeping`, so nobody runs and nobody else holds `warm`.
-    async fn sleep(self: &Arc<Self>, warm: Arc<Warm>) {
-        let closed = tokio::task::spawn_blocking(move || match Arc::into_inner(warm) {
-            Some(warm) => warm.close(),
-            None => tracing::error!("a request still holds a function that goes to sleep"),
-        });
-        if closed.await.is_err() {
-            tracing::error!(function = %self.manifest.name, "giving the function's memory back did not go well");
-        }
-        self.metrics.sleeps.inc();
-        self.metrics.warm.dec();
-        tracing::debug!(function = %self.manifest.name, "asleep");
-        let after = {
-            let mut gate = self.gate();
-            gate.sleeps += 1;
-            gate.life.slept()
-        };
-        if after == AfterSleep::Wake {
-            self.spawn_wake();
-        }
-        self.changed.notify_waiters();
-    }
 }
 
 fn hand_out(admitted: Vec<(Waiter, Lease)>) {
     for (waiter, lease) in admitted {
         // A lease that comes back was for somebody who hung up: dropping it lets the next one in.
         drop(waiter.admit.send(Ok(lease)));
+    }
+}
+
+impl Gate {
+    /// Notes how long the first run since the wake took, and gives it the first time that it is told.
+    fn ran(&mut self, first_run: Option<Duration>) -> Option<Duration> {
+        let wake = self.last_wake.as_mut().filter(|wake| wake.first_run.is_none())?;
+        wake.first_run = first_run;
+        first_run
     }
 }
 
@@ -469,28 +391,35 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        let first_run = self.warm.as_ref().and_then(|warm| warm.models.first_run().get().copied());
         // First, so that a function without leases is held by nobody but itself.
         self.warm = None;
         let function = &self.function;
         function.metrics.active.dec();
-        let (admitted, idle) = {
+        let (admitted, idle, news) = {
             let mut gate = function.gate();
             gate.life.finish(Instant::now());
             gate.calls += 1;
             gate.last_call = Some(SystemTime::now());
-            (function.admissible(&mut gate), gate.life.active() == 0)
+            let news = gate.ran(first_run);
+            (function.admissible(&mut gate), gate.life.active() == 0, news)
         };
         hand_out(admitted);
+        if let Some(took) = news {
+            function.metrics.wake_phase(Phase::FirstRun, took);
+        }
         if idle {
             function.changed.notify_waiters();
+            function.engine.keeper.got_idle();
         }
     }
 }
 
 /// Held while a request waits; takes it out of the queue when it gives up.
 struct Waiting<'a> {
-    function: &'a Inner,
+    function: &'a Arc<Inner>,
     id: u64,
+    lacked_memory: &'a AtomicBool,
 }
 
 impl Drop for Waiting<'_> {
@@ -500,9 +429,14 @@ impl Drop for Waiting<'_> {
         if let Ok(index) = gate.waiters.binary_search_by_key(&self.id, |waiter| waiter.id) {
             let waiter = gate.waiters.remove(index);
             gate.life.give_up(Instant::now());
+            let (lacks_memory, alone) = (gate.lacks_memory, gate.life.waiting() == 0);
             drop(gate);
             drop(waiter);
             self.function.metrics.queued.dec();
+            self.lacked_memory.store(lacks_memory, Ordering::Relaxed);
+            if alone {
+                self.function.engine.keeper.given_up(self.function);
+            }
         }
     }
 }

@@ -179,15 +179,38 @@ impl Lifecycle {
         back_off
     }
 
+    /// A function whose wake has not begun wants none any more: it is cold again. False if somebody waits, or it does not wake.
+    pub(crate) fn withdraw(&mut self) -> bool {
+        let withdraw = self.state == State::Waking && self.waiting == 0;
+        if withdraw {
+            self.state = State::Cold;
+        }
+        withdraw
+    }
+
+    /// Since when it is idle; `None` while it is not warm, or somebody runs or waits.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let idle = self.state == State::Warm && self.active == 0 && self.waiting == 0;
+        idle.then_some(self.idle_since)
+    }
+
     /// When the function would go to sleep if nothing happened until then; `None` while it is not idle, or never sleeps.
     pub(crate) fn sleep_at(&self) -> Option<Instant> {
-        let idle = self.state == State::Warm && self.active == 0 && self.waiting == 0 && !self.policy.keep_warm;
-        idle.then(|| self.idle_since + self.policy.idle_timeout)
+        self.idle_since().filter(|_| !self.policy.keep_warm).map(|since| since + self.policy.idle_timeout)
     }
 
     /// Goes to sleep if it is time.
     pub(crate) fn try_sleep(&mut self, now: Instant) -> bool {
         let sleep = self.sleep_at().is_some_and(|at| at <= now);
+        if sleep {
+            self.state = State::Sleeping;
+        }
+        sleep
+    }
+
+    /// Goes to sleep before it is time, since another function needs its memory. False unless it is idle.
+    pub(crate) fn evict(&mut self) -> bool {
+        let sleep = self.idle_since().is_some();
         if sleep {
             self.state = State::Sleeping;
         }
@@ -354,6 +377,23 @@ mod tests {
         assert_eq!(scene.life.slept(), AfterSleep::Rest);
         assert_eq!(scene.arrive(), Arrival::WaitAndWake);
         assert_eq!(scene.life.wake_failed(scene.now), Duration::from_millis(500), "a success forgets the failures");
+    }
+
+    #[test]
+    fn only_the_idle_are_evicted() {
+        let mut scene = Scene::warm(1, 1);
+        assert_eq!(scene.life.idle_since(), Some(scene.now));
+        assert_eq!(scene.arrive(), Arrival::Run);
+        assert!(!scene.life.evict() && scene.life.idle_since().is_none());
+        scene.life.finish(scene.now);
+        assert!(scene.life.evict());
+        assert_eq!(scene.arrive(), Arrival::Wait);
+        assert_eq!(scene.life.slept(), AfterSleep::Wake);
+        assert!(!scene.life.withdraw(), "somebody waits");
+        scene.life.give_up(scene.now);
+        assert!(scene.life.withdraw());
+        assert_eq!(scene.life.state(), State::Cold);
+        assert!(!scene.life.withdraw() && !scene.life.evict());
     }
 
     #[test]

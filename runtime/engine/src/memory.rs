@@ -1,11 +1,13 @@
 //! What this process takes from the operating system, and giving it back.
 #![allow(unsafe_code, reason = "two calls of the C library, which have no safe wrapper")]
 
-/// Resident memory of this process in bytes; `None` where the system does not tell.
-pub(crate) fn resident() -> Option<u64> {
+/// Memory of this process that no file backs, in bytes; `None` where the system does not tell. What is mapped from files, such as
+/// code, the system can take back and read again.
+pub(crate) fn anonymous() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * 4096)
+    let mut pages = statm.split(' ').skip(1).map(str::parse::<u64>);
+    let (resident, shared) = (pages.next()?.ok()?, pages.next()?.ok()?);
+    Some(resident.saturating_sub(shared) * 4096)
 }
 
 /// What glibc keeps at the end of a heap unless told otherwise.

@@ -27,6 +27,10 @@ pub struct FunctionStatus {
     pub sessions: usize,
     /// How much the process grew when it woke, in bytes; `None` while it is not warm.
     pub memory: Option<u64>,
+    /// What it counts with towards the memory budget, in bytes; `None` while it is not in memory.
+    pub budgeted: Option<u64>,
+    /// Whether it wants to wake and waits for memory.
+    pub lacks_memory: bool,
     /// Requests that are being answered.
     pub active: usize,
     /// Requests that wait.
@@ -42,6 +46,10 @@ pub struct FunctionStatus {
     pub wake_failures: u64,
     /// Times it went back to zero.
     pub sleeps: u64,
+    /// Those of them for which another function's need of memory was the cause.
+    pub evictions: u64,
+    /// Why it slept last: `idle`, `budget` or `retired`; `None` if it did not yet.
+    pub last_sleep: Option<&'static str>,
     /// The parts of the last wake.
     pub last_wake: Option<WakeTiming>,
     /// Why the last wake did not succeed, or why the function was not deployed; `None` once it has woken.
@@ -81,6 +89,8 @@ impl FunctionStatus {
             models: Vec::new(),
             sessions: 0,
             memory: None,
+            budgeted: None,
+            lacks_memory: false,
             active: 0,
             queued: 0,
             calls: 0,
@@ -88,6 +98,8 @@ impl FunctionStatus {
             wakes: 0,
             wake_failures: 0,
             sleeps: 0,
+            evictions: 0,
+            last_sleep: None,
             last_wake: None,
             cause: None,
         }
@@ -122,7 +134,11 @@ pub(crate) fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) ->
     serializer.serialize_f64(duration.as_secs_f64() * 1e3)
 }
 
-fn unix_seconds<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn maybe_milliseconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| duration.as_secs_f64() * 1e3).serialize(serializer)
+}
+
+pub(crate) fn unix_seconds<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
     let since = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
     since.map(|since| since.as_secs_f64()).serialize(serializer)
 }

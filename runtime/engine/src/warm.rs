@@ -14,7 +14,7 @@ use futures::future::{join, join_all};
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 use torpor_bundle::{Blob, Bundle, Digest};
@@ -39,6 +39,9 @@ pub struct WakeTiming {
     /// Opening all its models.
     #[serde(serialize_with = "crate::status::milliseconds", rename = "session_ms")]
     pub session: Duration,
+    /// The first run of a model after it, which takes longer than later ones; `None` before there was one. Not in the whole.
+    #[serde(serialize_with = "crate::status::maybe_milliseconds", rename = "first_run_ms")]
+    pub first_run: Option<Duration>,
     /// The whole wake.
     #[serde(serialize_with = "crate::status::milliseconds", rename = "total_ms")]
     pub total: Duration,
@@ -91,6 +94,8 @@ pub(crate) struct Code {
 pub(crate) struct Models {
     function: FunctionName,
     models: Vec<Granted>,
+    /// How long the first run of any of them took. Shared with calls that outlive their lease.
+    first_run: Arc<OnceLock<Duration>>,
 }
 
 /// One of them.
@@ -159,11 +164,22 @@ impl Recipe {
         std::iter::once(self.module.digest).chain(models.chain(files).map(|blob| blob.digest)).chain(bundle)
     }
 
+    /// Bytes of the module and the models.
+    pub(crate) fn size(&self) -> u64 {
+        let models = self.models.iter().flat_map(Ingredient::blobs);
+        models.fold(self.module.size, |sum, blob| sum.saturating_add(blob.size))
+    }
+
     /// Does once what every wake will do with the code, so that a module that cannot be served is found at deploy.
     pub(crate) fn rehearse(&self, engine: &Shared) -> Result<(), DeployError> {
         self.lay_out(engine)?;
         engine.precompiled.prepare(&engine.wasmtime, &self.module, self.kind)?;
-        self.code(engine)?;
+        // Functions of one bundle are rehearsed once.
+        let use_of_module = (self.module.digest, self.predict, self.http);
+        if !engine.rehearsed(&use_of_module) {
+            self.code(engine)?;
+            engine.rehearse(use_of_module);
+        }
         for model in &self.models {
             let failed = |source| DeployError::Model { model: model.name.clone(), source };
             model.files.check().map_err(failed)?;
@@ -327,7 +343,7 @@ fn unfit(output: &str, count: usize, signature: &Signature) -> Option<String> {
 impl Warm {
     /// Maps the code and opens the models, both at the same time. Dropping the future closes what was opened so far.
     pub(crate) async fn wake(engine: Arc<Shared>, recipe: Arc<Recipe>) -> Result<Self, WakeError> {
-        let before = memory::resident();
+        let before = memory::anonymous();
         let start = Instant::now();
         let code = tokio::task::spawn_blocking({
             let recipe = Arc::clone(&recipe);
@@ -344,10 +360,10 @@ impl Warm {
         let (code, (opened, session)) = join(code, models).await;
 
         let models = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let models = Arc::new(Models { function: recipe.function.clone(), models });
+        let models = Arc::new(Models { function: recipe.function.clone(), models, first_run: Arc::default() });
         let (code, map, link) = code.map_err(|_| WakeError::Interrupted)??;
-        let timing = WakeTiming { map, link, session, total: start.elapsed() };
-        let memory = before.zip(memory::resident()).map(|(before, after)| after.saturating_sub(before));
+        let timing = WakeTiming { map, link, session, first_run: None, total: start.elapsed() };
+        let memory = before.zip(memory::anonymous()).map(|(before, after)| after.saturating_sub(before));
         Ok(Warm { code, models, timing, memory })
     }
 
@@ -368,7 +384,7 @@ impl Models {
     /// None, of a function that is never woken.
     #[cfg(test)]
     pub(crate) fn none(function: FunctionName) -> Self {
-        Models { function, models: Vec::new() }
+        Models { function, models: Vec::new(), first_run: Arc::default() }
     }
 
     /// Where a granted model stands.
@@ -406,7 +422,18 @@ impl Models {
         model: usize,
         inputs: Vec<NamedTensor>,
     ) -> Result<Vec<NamedTensor>, torpor_nn::Error> {
-        self.models[model].model.run(inputs).await
+        let begin = Instant::now();
+        let outputs = self.models[model].model.run(inputs).await;
+        if outputs.is_ok() && self.first_run.get().is_none() {
+            // Where several run at once the first to end is the first.
+            let _ = self.first_run.set(begin.elapsed());
+        }
+        outputs
+    }
+
+    /// How long the first run took, once there was one.
+    pub(crate) fn first_run(&self) -> &Arc<OnceLock<Duration>> {
+        &self.first_run
     }
 
     /// Tells the operator of a model that failed for no fault of its inputs.

@@ -21,6 +21,7 @@ use http::{Method, StatusCode, header, uri::Authority};
 use serde::Deserialize;
 use std::{net::IpAddr, sync::Arc};
 use tokio::sync::watch;
+use torpor_engine::Trace;
 use torpor_manifest::FunctionName;
 use torpor_telemetry::Metrics;
 
@@ -51,6 +52,7 @@ pub(crate) fn router(
         .route("/functions", get(list))
         .route("/functions/{name}", get(one).delete(undeploy))
         .route("/functions/{name}/history", get(history))
+        .route("/functions/{name}/traces", get(traces))
         .route("/functions/{name}/rollback", post(rollback))
         .route("/deployments", post(deploy))
         .fallback(async move || ApiError::not_found(nothing))
@@ -85,16 +87,26 @@ async fn ready(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn metrics_text(State(admin): State<Admin>) -> Response {
-    ([(header::CONTENT_TYPE, OPENMETRICS)], admin.metrics.render()).into_response()
+async fn metrics_text(State(admin): State<Admin>) -> Result<Response, ApiError> {
+    let text = off_thread(move || admin.metrics.render()).await?;
+    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }
 
-async fn list(State(admin): State<Admin>) -> Json<Vec<Status>> {
-    Json(admin.functions.statuses())
+async fn list(State(admin): State<Admin>) -> Result<Response, ApiError> {
+    off_thread(move || Json(admin.functions.statuses()).into_response()).await
+}
+
+/// Does what takes long where there are thousands of functions, where it keeps no caller waiting.
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| ApiError::failed("the host failed"))
 }
 
 async fn one(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Status>, ApiError> {
     admin.functions.status(&name).map(Json).ok_or_else(|| no_function(&name))
+}
+
+async fn traces(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Vec<Trace>>, ApiError> {
+    admin.functions.traces(&name).map(Json).ok_or_else(|| no_function(&name))
 }
 
 async fn deploy(

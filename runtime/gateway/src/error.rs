@@ -96,7 +96,9 @@ impl From<CallError> for ApiError {
         let text = error.to_string();
         let code = match error {
             CallError::InvalidInput(_) => Code::BadRequest,
-            CallError::QueueFull { retry_after, .. } => Code::QueueFull { retry_after },
+            CallError::QueueFull { retry_after, .. } | CallError::NoMemory { retry_after, .. } => {
+                Code::QueueFull { retry_after }
+            }
             CallError::Deadline { .. } => Code::Deadline,
             // Not 503: trying again at once would not help, and it is for the operator to act.
             CallError::Unavailable { .. } | CallError::Failed { .. } => Code::Failed,

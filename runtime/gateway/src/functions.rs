@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
-use torpor_engine::{CallError, Function, FunctionStatus};
+use torpor_engine::{CallError, Function, FunctionStatus, Trace};
 use torpor_manifest::{FunctionName, Manifest, RoutePath};
 
 /// The functions of the host as they are now. Cheap to clone; all clones see the same table.
@@ -231,6 +231,12 @@ impl Functions {
 
     pub(crate) fn status(&self, name: &str) -> Option<Status> {
         self.table.load().by_name.get(name).map(Entry::status)
+    }
+
+    /// Where the time of a function's last calls went, oldest first; none of a function that could not be deployed.
+    pub(crate) fn traces(&self, name: &str) -> Option<Vec<Trace>> {
+        let table = self.table.load();
+        Some(table.by_name.get(name)?.deployed().map(Function::traces).unwrap_or_default())
     }
 
     /// The function that the inference protocol knows under `name`; `None` if there is none.

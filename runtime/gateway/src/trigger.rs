@@ -24,7 +24,11 @@ fn server_timing(timing: &Timing) -> Option<HeaderValue> {
         entry("map", wake.map);
         entry("link", wake.link);
         entry("session", wake.session);
+        if let Some(first_run) = wake.first_run {
+            entry("first-run", first_run);
+        }
     }
+    entry("instantiate", timing.instantiate);
     entry("run", timing.run);
     HeaderValue::try_from(text).ok()
 }

@@ -8,7 +8,8 @@ use prometheus_client::{
 use std::{
     collections::BTreeSet,
     fmt::Write,
-    sync::{Mutex, PoisonError},
+    ops::Deref,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -29,6 +30,20 @@ pub enum Outcome {
     Failed,
 }
 
+impl Outcome {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Answered => "answered",
+            Outcome::Refused => "refused",
+            Outcome::Shed => "shed",
+            Outcome::Late => "late",
+            Outcome::Abandoned => "abandoned",
+            Outcome::Failed => "failed",
+        }
+    }
+}
+
 /// The parts of a wake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
@@ -40,30 +55,57 @@ pub enum Phase {
     Session,
     /// The whole wake; its parts overlap.
     Total,
+    /// The first run of a model after it.
+    FirstRun,
 }
 
-/// Gives label values in lower case, as is the custom.
-macro_rules! label_values {
-    ($type:ident { $($variant:ident => $word:literal),+ }) => {
-        impl EncodeLabelValue for $type {
-            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
-                encoder.write_str(match self {
-                    $($type::$variant => $word),+
-                })
-            }
+impl Phase {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Map => "map",
+            Phase::Link => "link",
+            Phase::Session => "session",
+            Phase::Total => "total",
+            Phase::FirstRun => "first-run",
         }
+    }
+}
+
+/// Why a function went back to zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SleepCause {
+    /// Nobody called it for its idle time-out.
+    Idle,
+    /// Another function needed its memory.
+    Budget,
+    /// Another revision took its place, it was undeployed, or the host ends.
+    Retired,
+}
+
+impl SleepCause {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SleepCause::Idle => "idle",
+            SleepCause::Budget => "budget",
+            SleepCause::Retired => "retired",
+        }
+    }
+}
+
+/// Gives label values the words of their types.
+macro_rules! label_values {
+    ($($type:ident),+) => {
+        $(impl EncodeLabelValue for $type {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+                encoder.write_str(self.as_str())
+            }
+        })+
     };
 }
 
-label_values!(Outcome {
-    Answered => "answered",
-    Refused => "refused",
-    Shed => "shed",
-    Late => "late",
-    Abandoned => "abandoned",
-    Failed => "failed"
-});
-label_values!(Phase { Map => "map", Link => "link", Session => "session", Total => "total" });
+label_values!(Outcome, Phase, SleepCause);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FunctionLabel {
@@ -78,8 +120,13 @@ struct OutcomeLabel {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PhaseLabel {
-    function: String,
     phase: Phase,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabel {
+    function: String,
+    cause: SleepCause,
 }
 
 type Seconds = Histogram;
@@ -94,17 +141,34 @@ pub struct Metrics {
     active: Family<FunctionLabel, Gauge>,
     wakes: Family<FunctionLabel, Counter>,
     wake_failures: Family<FunctionLabel, Counter>,
-    wake_seconds: Histograms<PhaseLabel>,
-    sleeps: Family<FunctionLabel, Counter>,
+    sleeps: Family<CauseLabel, Counter>,
     warm: Family<FunctionLabel, Gauge>,
     connections: Gauge,
-    /// The functions that have series. Held while one is added or taken away, which only deploying does.
+    /// The functions that have series. Held while one is added or taken away, which only deploying and first calls do.
     functions: Mutex<BTreeSet<String>>,
+    phases: [Seconds; 5],
+    memory: MemoryMetrics,
 }
 
-/// The metrics of one function, looked up once. Lives as long as the function.
-#[derive(Clone)]
+/// The metrics of the memory that functions take, all together.
+#[derive(Clone, Default)]
+pub struct MemoryMetrics {
+    /// What the functions that are in memory count with, in bytes.
+    pub functions: Gauge,
+    /// Functions that wait until there is memory for them to wake.
+    pub waiting: Gauge,
+}
+
+/// The metrics of one function, which are there once they are looked at: one that nobody ever called has none, so that a host
+/// may have very many of them. Lives as long as the function.
 pub struct FunctionMetrics {
+    all: Arc<Metrics>,
+    name: Box<str>,
+    series: OnceLock<Box<Series>>,
+}
+
+/// What is counted of one function.
+pub struct Series {
     outcomes: [Counter; 6],
     /// From arrival to the end of the answer.
     pub request_seconds: Seconds,
@@ -116,9 +180,7 @@ pub struct FunctionMetrics {
     pub wakes: Counter,
     /// Wakes that did not.
     pub wake_failures: Counter,
-    phases: [Seconds; 4],
-    /// Times the function went back to zero.
-    pub sleeps: Counter,
+    sleeps: [Counter; 3],
     /// 1 while the function holds code and models, else 0. While one revision replaces another, both may count.
     pub warm: Gauge,
 }
@@ -133,14 +195,23 @@ impl Metrics {
     /// A registry with every metric in it, all at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("torpor");
+        let wake_seconds: Histograms<PhaseLabel> = Family::new_with_constructor(wake_buckets);
+        let phase = |phase| wake_seconds.get_or_create_owned(&PhaseLabel { phase });
         let metrics = Metrics {
+            phases: [
+                phase(Phase::Map),
+                phase(Phase::Link),
+                phase(Phase::Session),
+                phase(Phase::Total),
+                phase(Phase::FirstRun),
+            ],
+            memory: MemoryMetrics::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(request_buckets),
             queued: Family::default(),
             active: Family::default(),
             wakes: Family::default(),
             wake_failures: Family::default(),
-            wake_seconds: Family::new_with_constructor(wake_buckets),
             sleeps: Family::default(),
             warm: Family::default(),
             connections: Gauge::default(),
@@ -155,9 +226,13 @@ impl Metrics {
         registry.register("active_requests", "Requests that are being answered", metrics.active.clone());
         registry.register("wakes", "Wakes that succeeded", metrics.wakes.clone());
         registry.register("wake_failures", "Wakes that did not succeed", metrics.wake_failures.clone());
-        registry.register_with_unit("wake", "Wakes and their phases", seconds(), metrics.wake_seconds.clone());
+        registry.register_with_unit("wake", "Wakes and their phases", seconds(), wake_seconds.clone());
         registry.register("sleeps", "Times a function went back to zero", metrics.sleeps.clone());
         registry.register("warm_functions", "1 while a function holds code and models", metrics.warm.clone());
+        let help = "What functions in memory count with";
+        registry.register_with_unit("functions_memory", help, Unit::Bytes, metrics.memory.functions.clone());
+        let help = "Functions that wait until there is memory for them to wake";
+        registry.register("functions_awaiting_memory", help, metrics.memory.waiting.clone());
         registry.register("connections", "Open connections of the data listener", metrics.connections.clone());
         Metrics { registry, ..metrics }
     }
@@ -169,19 +244,36 @@ impl Metrics {
         self.registry.register("insecure_allow_unsigned", "1 when bundles need no signature", gauge);
     }
 
-    /// The metrics of one function.
-    pub fn function(&self, name: &str) -> FunctionMetrics {
+    /// States how much memory functions may take together.
+    pub fn register_budget(&mut self, bytes: u64) {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let help = "What functions in memory may count with together";
+        self.registry.register_with_unit("memory_budget", help, Unit::Bytes, gauge);
+    }
+
+    /// The metrics of one function, none of which are there yet.
+    pub fn function(self: &Arc<Self>, name: &str) -> FunctionMetrics {
+        FunctionMetrics { all: Arc::clone(self), name: name.into(), series: OnceLock::new() }
+    }
+
+    /// The metrics of the memory that functions take.
+    pub fn memory(&self) -> &MemoryMetrics {
+        &self.memory
+    }
+
+    fn series(&self, name: &str) -> Series {
         self.functions.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
         let label = FunctionLabel { function: name.to_owned() };
         let outcome = |outcome| {
             let label = OutcomeLabel { function: name.to_owned(), outcome };
             self.requests.get_or_create_owned(&label)
         };
-        let phase = |phase| {
-            let label = PhaseLabel { function: name.to_owned(), phase };
-            self.wake_seconds.get_or_create_owned(&label)
+        let sleeps = |cause| {
+            let label = CauseLabel { function: name.to_owned(), cause };
+            self.sleeps.get_or_create_owned(&label)
         };
-        FunctionMetrics {
+        Series {
             outcomes: [
                 outcome(Outcome::Answered),
                 outcome(Outcome::Refused),
@@ -195,8 +287,7 @@ impl Metrics {
             active: self.active.get_or_create_owned(&label),
             wakes: self.wakes.get_or_create_owned(&label),
             wake_failures: self.wake_failures.get_or_create_owned(&label),
-            phases: [phase(Phase::Map), phase(Phase::Link), phase(Phase::Session), phase(Phase::Total)],
-            sleeps: self.sleeps.get_or_create_owned(&label),
+            sleeps: [sleeps(SleepCause::Idle), sleeps(SleepCause::Budget), sleeps(SleepCause::Retired)],
             warm: self.warm.get_or_create_owned(&label),
         }
     }
@@ -206,7 +297,7 @@ impl Metrics {
     pub fn retain(&self, keep: impl Fn(&str) -> bool) {
         const OUTCOMES: [Outcome; 6] =
             [Outcome::Answered, Outcome::Refused, Outcome::Shed, Outcome::Late, Outcome::Abandoned, Outcome::Failed];
-        const PHASES: [Phase; 4] = [Phase::Map, Phase::Link, Phase::Session, Phase::Total];
+        const CAUSES: [SleepCause; 3] = [SleepCause::Idle, SleepCause::Budget, SleepCause::Retired];
         self.functions.lock().unwrap_or_else(PoisonError::into_inner).retain(|name| {
             let keep = keep(name);
             if !keep {
@@ -214,15 +305,15 @@ impl Metrics {
                 for gauge in [&self.queued, &self.active, &self.warm] {
                     gauge.remove(&label);
                 }
-                for counter in [&self.wakes, &self.wake_failures, &self.sleeps] {
+                for counter in [&self.wakes, &self.wake_failures] {
                     counter.remove(&label);
                 }
                 self.request_seconds.remove(&label);
                 for outcome in OUTCOMES {
                     self.requests.remove(&OutcomeLabel { function: name.clone(), outcome });
                 }
-                for phase in PHASES {
-                    self.wake_seconds.remove(&PhaseLabel { function: name.clone(), phase });
+                for cause in CAUSES {
+                    self.sleeps.remove(&CauseLabel { function: name.clone(), cause });
                 }
             }
             keep
@@ -243,16 +334,31 @@ impl Metrics {
     }
 }
 
+impl Deref for FunctionMetrics {
+    type Target = Series;
+
+    fn deref(&self) -> &Series {
+        self.series.get_or_init(|| Box::new(self.all.series(&self.name)))
+    }
+}
+
 impl FunctionMetrics {
+    /// Records one phase of a wake.
+    pub fn wake_phase(&self, phase: Phase, took: Duration) {
+        self.all.phases[phase as usize].observe(took.as_secs_f64());
+    }
+}
+
+impl Series {
     /// Counts a request that ended.
     pub fn ended(&self, outcome: Outcome, took: Duration) {
         self.outcomes[outcome as usize].inc();
         self.request_seconds.observe(took.as_secs_f64());
     }
 
-    /// Records one phase of a wake.
-    pub fn wake_phase(&self, phase: Phase, took: Duration) {
-        self.phases[phase as usize].observe(took.as_secs_f64());
+    /// Counts a sleep.
+    pub fn slept(&self, cause: SleepCause) {
+        self.sleeps[cause as usize].inc();
     }
 }
 
@@ -276,11 +382,10 @@ mod tests {
 
     #[test]
     fn a_function_that_is_gone_leaves_nothing() {
-        let metrics = Metrics::new();
+        let metrics = Arc::new(Metrics::new());
         let empty = metrics.render();
         let gone = metrics.function("gone");
         gone.ended(Outcome::Answered, Duration::from_millis(3));
-        gone.wake_phase(Phase::Total, Duration::from_millis(3));
         metrics.function("stays").wakes.inc();
         metrics.retain(|name| name == "stays");
         let text = metrics.render();
@@ -293,17 +398,14 @@ mod tests {
 
     #[test]
     fn what_is_counted_is_rendered() {
-        let metrics = Metrics::new();
+        let metrics = Arc::new(Metrics::new());
         let function = metrics.function("filetype");
+        assert!(!metrics.render().contains("filetype"), "what nobody called is not there");
         function.ended(Outcome::Late, Duration::from_millis(3));
         function.wake_phase(Phase::Map, Duration::from_micros(50));
         let text = metrics.render();
         assert!(text.contains(r#"torpor_requests_total{function="filetype",outcome="late"} 1"#), "{text}");
         assert!(text.contains(r#"torpor_request_seconds_count{function="filetype"} 1"#), "{text}");
-        assert!(
-            text.contains(r#"torpor_wake_seconds_count{phase="map",function="filetype"} 1"#)
-                || text.contains(r#"torpor_wake_seconds_count{function="filetype",phase="map"} 1"#),
-            "{text}"
-        );
+        assert!(text.contains(r#"torpor_wake_seconds_count{phase="map"} 1"#), "{text}");
     }
 }

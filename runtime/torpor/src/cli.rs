@@ -3,7 +3,10 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::SystemTime};
-use torpor_manifest::{FunctionName, ModelName};
+use torpor_manifest::{ByteSize, FunctionName, ModelName};
+
+/// The least memory budget. Hardly a model opens in less, and whoever asks for it forgot the unit.
+const LEAST_BUDGET: ByteSize = ByteSize::mib(1);
 
 /// Torpor: a serverless WebAssembly inference runtime.
 #[derive(Debug, Parser)]
@@ -36,6 +39,8 @@ pub(crate) enum Command {
     History(History),
     /// Show the functions of a running host.
     Ps(Ps),
+    /// Show where the time of a function's last call went.
+    Trace(Trace),
     /// Call a function of a running host.
     Invoke(Invoke),
     /// Make a project for a module: sources, bundle, manifest, and the commands to run it.
@@ -92,6 +97,9 @@ pub(crate) struct Serve {
     /// Instances that may exist at the same time, of all functions together.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) max_instances: u32,
+    /// Memory that functions may take together, such as `4GiB`: those that are idle for longest sleep before it is exceeded.
+    #[arg(long, value_name = "SIZE", env = "TORPOR_MEMORY_BUDGET", value_parser = memory_budget)]
+    pub(crate) memory_budget: Option<ByteSize>,
     /// How long requests may still take once the host is told to stop.
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub(crate) drain: humantime::Duration,
@@ -101,6 +109,14 @@ pub(crate) struct Serve {
     /// How log lines look.
     #[arg(long, value_enum, env = "TORPOR_LOG_FORMAT", default_value_t)]
     pub(crate) log_format: LogFormat,
+}
+
+fn memory_budget(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse().map_err(|error: torpor_manifest::Error| error.to_string())?;
+    if size < LEAST_BUDGET {
+        return Err(format!("no function fits into that; give at least {LEAST_BUDGET}"));
+    }
+    Ok(size)
 }
 
 /// Where native libraries are.
@@ -199,6 +215,20 @@ pub(crate) struct Ps {
     /// Only this function.
     #[arg(value_name = "FUNCTION")]
     pub(crate) function: Option<FunctionName>,
+    /// Show them again each second, until interrupted or the host has gone away; with `--json` a line each time.
+    #[arg(long)]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Trace {
+    /// The function.
+    pub(crate) function: FunctionName,
+    /// Wait for the next call to end, instead of showing the last one that did.
+    #[arg(long)]
+    pub(crate) next: bool,
     #[command(flatten)]
     pub(crate) admin: Admin,
 }

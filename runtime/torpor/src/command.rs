@@ -11,6 +11,7 @@ pub(crate) mod new;
 pub(crate) mod ps;
 pub(crate) mod reference;
 pub(crate) mod serve;
+pub(crate) mod trace;
 
 use crate::cli;
 use anyhow::Result;

@@ -42,8 +42,8 @@ use workshop::Candidate;
 
 /// How often the trust policy and the files of `serve --watch` are looked at.
 const POLL: Duration = Duration::from_millis(250);
-/// The part of the time that looking may take: where there are very many files they are looked at less often.
-const LOOKING: u32 = 20;
+/// The part of the time that looking may take, of one processor: where there are very many files they are looked at less often.
+const LOOKING: u32 = 250;
 
 /// Deploys. One per host; lives as long as it.
 pub(crate) struct Deployer {
@@ -126,7 +126,9 @@ impl Deployer {
                     let begin = Instant::now();
                     let judged = self.look_at_trust().await;
                     let changed = self.look().await || judged;
-                    next_look = Instant::now() + POLL.max(begin.elapsed() * LOOKING);
+                    let curious = self.watch.as_ref().is_some_and(Watch::is_curious);
+                    let pause = if curious { POLL } else { POLL.max(begin.elapsed() * LOOKING) };
+                    next_look = Instant::now() + pause;
                     if !changed {
                         continue;
                     }
@@ -394,6 +396,7 @@ impl Deployer {
     /// Removes what no revision and no function needs: metrics, and files in the state directory.
     async fn collect(&mut self) {
         while self.retiring.try_join_next().is_some() {}
+        self.workshop.tidy();
         // What retires may count still.
         if self.retiring.is_empty() {
             let now = self.functions.now();

@@ -41,6 +41,8 @@ pub struct Config {
     pub libraries: Libraries,
     /// Instances that may exist at the same time, of all functions together.
     pub instances: u32,
+    /// Bytes that functions may take in memory, all together; `None` for no limit.
+    pub memory_budget: Option<u64>,
 }
 
 /// Whose bundles a host runs.
@@ -88,10 +90,14 @@ pub async fn build(config: Config) -> Result<Host> {
             None
         }
     };
+    if let Some(budget) = config.memory_budget {
+        metrics.register_budget(budget);
+    }
     let metrics = Arc::new(metrics);
     let workshop = {
         let (metrics, state) = (Arc::clone(&metrics), config.state.clone());
-        let engine = torpor_engine::Config { state: config.state, instances: config.instances };
+        let (instances, memory_budget) = (config.instances, config.memory_budget);
+        let engine = torpor_engine::Config { state: config.state, instances, memory_budget };
         move || -> Result<Workshop> {
             let engine = Engine::new(&engine, load_backends(config.libraries), metrics)?;
             Workshop::open(engine, trust, config.variables, &state)

@@ -42,6 +42,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Rollback(arguments) => command::deploy::rollback(&arguments, output),
         Command::History(arguments) => command::history::run(&arguments, output),
         Command::Ps(arguments) => command::ps::run(&arguments, output),
+        Command::Trace(arguments) => command::trace::run(&arguments, output),
         Command::Invoke(arguments) => command::invoke::run(&arguments, output),
         Command::New(arguments) => command::new::run(&arguments, output),
         Command::Pack(arguments) => command::bundle::pack(arguments, output),

@@ -13,7 +13,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::json;
 use std::{
-    io::{Write, stderr},
+    io::{self, Write, stderr},
     process::ExitCode,
 };
 use torpor_manifest::Diagnostics;
@@ -43,6 +43,14 @@ impl Output {
         } else {
             line(text(value).trim_end());
         }
+    }
+
+    /// Writes a result as one line of JSON, for those that come one after another.
+    pub(crate) fn line_of<T: Serialize>(&self, value: &T) -> io::Result<()> {
+        let text = serde_json::to_string(value)?;
+        let mut out = stdout().lock();
+        writeln!(out, "{text}")?;
+        out.flush()
     }
 
     /// Writes a document, which is JSON for people and scripts alike.

@@ -179,6 +179,29 @@ impl Records {
         write().with_context(|| format!("cannot write `{}`", path.display()))
     }
 
+    /// Writes many records as [`Records::write`] does, but waits for the disk once and not for each.
+    pub(crate) fn write_many(&self, records: &[(FunctionName, Record)]) -> Result<()> {
+        let write = || -> io::Result<()> {
+            let mut written = Vec::with_capacity(records.len());
+            for (name, record) in records {
+                let mut temporary = tempfile::Builder::new().suffix(TEMPORARY).tempfile_in(&self.folder)?;
+                temporary.write_all(&serde_json::to_vec(record)?)?;
+                if cfg!(not(target_os = "linux")) {
+                    temporary.as_file().sync_all()?;
+                }
+                // Closed, since there may be more of them than a process may have files open.
+                written.push((temporary.into_temp_path(), self.path(name)));
+            }
+            #[cfg(target_os = "linux")]
+            rustix::fs::syncfs(File::open(&self.folder)?)?;
+            for (temporary, path) in written {
+                temporary.persist(path)?;
+            }
+            self.sync()
+        };
+        write().with_context(|| format!("cannot write `{}`", self.folder.display()))
+    }
+
     /// Removes a record, if there is one. It is gone from the disk afterwards.
     pub(crate) fn remove(&self, name: &FunctionName) -> Result<()> {
         let path = self.path(name);
@@ -245,5 +268,10 @@ mod tests {
         records.remove(&name("a")).unwrap();
         records.remove(&name("a")).unwrap();
         assert_eq!(records.all().unwrap().len(), 1);
+
+        let many = [("c", By::Deploy), ("d", By::Manifests)].map(|(each, by)| (name(each), history(&[by])));
+        records.write_many(&many).unwrap();
+        assert!(many.iter().all(|(each, _)| records.read(each).is_ok()), "{:?}", records.all());
+        assert_eq!(fs::read_dir(folder.path().join("deployments")).unwrap().count(), 3, "nothing else is left");
     }
 }

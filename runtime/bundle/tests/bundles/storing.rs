@@ -5,7 +5,7 @@ use std::{
     fs::{self, File, FileTimes},
     time::{Duration, SystemTime},
 };
-use torpor_bundle::{Bundle, Error, Store, Verified, verify_kept};
+use torpor_bundle::{Bundle, Error, Readings, Store, Verified, verify_kept};
 
 fn verified(fixture: &Fixture) -> Verified<Bundle> {
     fixture.verify(&fixture.policy(&[("acme", "\"*\"", "")])).unwrap()
@@ -82,6 +82,50 @@ fn a_whole_blob_is_not_written_again() {
     assert_eq!(fs::metadata(&verified(&fixture).module.path).unwrap().modified().unwrap(), before);
     // Config, module and model; manifest and index; of the signature the manifest, its empty config and the envelope.
     assert_eq!(fixture.stored(), 8);
+}
+
+#[test]
+fn a_bundle_that_was_read_is_judged_for_each_function_and_read_again_when_it_changed() {
+    let fixture = Fixture::signed();
+    let policy = fixture.policy(&[("acme", "\"echo\", \"other\"", "")]);
+    let (readings, store) = (Readings::default(), fixture.store());
+    let read = |name: &str| readings.verify(&fixture.bundle(), &name.parse().unwrap(), Some(&policy), &store);
+    let bundle = read("echo").unwrap();
+    // What was read need not be there any more: nothing is read for the others.
+    let aside = fixture.path("aside");
+    fs::rename(&bundle.module.path, &aside).unwrap();
+    let other = read("other").unwrap();
+    assert_eq!((other.manifest_digest, &other.publishers), (bundle.manifest_digest, &bundle.publishers));
+    assert!(matches!(read("foreign").unwrap_err(), Error::NotAllowed { .. }), "the policy is asked for each");
+    assert!(!bundle.module.path.exists());
+
+    // A file that looks different is another bundle, and so is one that is asked for later.
+    let content = fs::read(fixture.bundle()).unwrap();
+    let mut damaged = content.clone();
+    damaged[600] ^= 1;
+    let replace = |content: &[u8]| {
+        // Another file, since the clock of a file system is coarse.
+        fs::write(fixture.path("new"), content).unwrap();
+        fs::rename(fixture.path("new"), fixture.bundle()).unwrap();
+    };
+    replace(&damaged);
+    assert!(matches!(read("echo").unwrap_err(), Error::Damaged { .. }));
+    replace(&content);
+    readings.clear();
+    read("echo").unwrap();
+    assert!(bundle.module.path.exists(), "it is read again, and mends the store");
+
+    // A bundle that nobody may run leaves nothing in the store, whoever asked before.
+    let strict = fixture.policy(&[("acme", "\"vision\"", "")]);
+    let readings = Readings::default();
+    let (strange, elsewhere) = (&"echo".parse().unwrap(), Store::open(&fixture.path("elsewhere")).unwrap());
+    readings.verify(&fixture.bundle(), strange, Some(&strict), &elsewhere).unwrap_err();
+    assert_eq!(fixture.path("elsewhere/blobs/sha256").read_dir().unwrap().count(), 0);
+
+    let kept = readings.verify_kept(bundle.index, &"other".parse().unwrap(), Some(&policy), &store).unwrap();
+    assert_eq!(kept.blobs, bundle.blobs);
+    let foreign = readings.verify_kept(bundle.index, &"foreign".parse().unwrap(), Some(&policy), &store);
+    assert!(matches!(foreign.unwrap_err(), Error::NotAllowed { .. }));
 }
 
 #[test]

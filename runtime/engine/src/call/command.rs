@@ -12,10 +12,11 @@ use crate::{
     CallError, Function,
     command::{self, Output},
     function::{Inner, Lease},
+    trace::Marks,
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 use wasmtime_wasi::{I32Exit, p2::pipe::MemoryInputPipe};
 
 impl Function {
@@ -25,7 +26,7 @@ impl Function {
         let mut record = Record::new(function);
         let deadline = record.deadline();
         let result = tokio::time::timeout_at(deadline, call(function, &record, body)).await;
-        let result = result.unwrap_or_else(|_| Err(function.late()));
+        let result = result.unwrap_or_else(|_| Err(record.late()));
         record.note(&result);
         result
     }
@@ -37,10 +38,11 @@ async fn call(
     body: RequestBody,
 ) -> Result<Answer<http::Response<ResponseBody>>, CallError> {
     let input = read(function, body).await?;
-    let lease = function.acquire().await?;
-    let admitted = Instant::now();
-    let output = run(&lease, input).await?;
-    let timing = Timing { queue: admitted - record.arrived, wake: lease.wake, run: admitted.elapsed() };
+    let lease = function.acquire(&record.lacked_memory).await?;
+    record.marks.admitted(lease.wake);
+    let output = run(&lease, &record.marks, input).await?;
+    record.marks.answered(lease.first_run());
+    let timing = Timing::of(&record.marks, record.arrived);
     Ok(Answer { value: command::response(&output).map(ResponseBody::whole), timing })
 }
 
@@ -59,11 +61,12 @@ async fn read(function: &Inner, mut body: RequestBody) -> Result<Bytes, CallErro
     Ok(input.freeze())
 }
 
-async fn run(lease: &Lease, input: Bytes) -> Result<Bytes, CallError> {
+async fn run(lease: &Lease, marks: &Marks, input: Bytes) -> Result<Bytes, CallError> {
     let function = &lease.function;
     // Deploying has looked at the same bytes that the wake has compiled.
     let Some(program) = &lease.warm().code.command else { return Err(function.failed("it is no program")) };
     let mut instance = instance(lease).await.map_err(|error| function.failed(&format!("{error:#}")))?;
+    marks.ready();
     let output = Output::new(function.capabilities.memory());
     instance.store.data_mut().connect(MemoryInputPipe::new(input), output.clone());
     match program.run(&mut instance.store).await {

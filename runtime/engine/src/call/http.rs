@@ -5,7 +5,7 @@
 //! the whole response does not, so a guest may finish its work, within the deadline.
 
 use super::{Answer, Record, Timing, instance::instance};
-use crate::{CallError, Function, function::Lease};
+use crate::{CallError, Function, function::Lease, trace::Marks};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
@@ -16,7 +16,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Instant,
 };
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
@@ -47,23 +46,30 @@ impl Function {
         }
         let mut record = Record::new(function);
         let deadline = record.deadline();
-        let lease = tokio::time::timeout_at(deadline, function.acquire()).await;
-        let lease = lease.unwrap_or_else(|_| Err(function.late()));
+        let lease = tokio::time::timeout_at(deadline, function.acquire(&record.lacked_memory)).await;
+        let lease = lease.unwrap_or_else(|_| Err(record.late()));
         let lease = lease.inspect_err(|error| record.note::<()>(&Err(error.clone())))?;
 
-        let (arrived, admitted, wake) = (record.arrived, Instant::now(), lease.wake);
+        record.marks.admitted(lease.wake);
+        let (arrived, marks) = (record.arrived, record.marks.clone());
+        let first_run = Arc::clone(lease.warm().models.first_run());
         let (sender, receiver) = oneshot::channel();
         let broken = Arc::new(AtomicBool::new(false));
         let ending = Ending { broken: Some(Arc::clone(&broken)) };
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
-            let result = tokio::time::timeout_at(deadline, run(&lease, request, sender, ending)).await;
+            let result = tokio::time::timeout_at(deadline, run(&lease, &record.marks, request, sender, ending)).await;
             let result = result.unwrap_or_else(|_| Err(lease.function.late()));
+            // It may have ended before anybody got to see the head of its response.
+            if result.is_ok() {
+                record.marks.answered(lease.first_run());
+            }
             record.note(&result);
             result
         }));
         match receiver.await {
             Ok(Ok(response)) => {
-                let timing = Timing { queue: admitted - arrived, wake, run: admitted.elapsed() };
+                marks.answered(first_run.get().copied());
+                let timing = Timing::of(&marks, arrived);
                 let value = response.map(|body| ResponseBody { body, broken, task: Some(task) });
                 Ok(Answer { value, timing })
             }
@@ -80,6 +86,7 @@ impl Function {
 
 async fn run(
     lease: &Lease,
+    marks: &Marks,
     request: http::Request<RequestBody>,
     response: oneshot::Sender<Head>,
     ending: Ending,
@@ -92,6 +99,7 @@ async fn run(
     let ending = ending;
     let store = &mut instance.store;
     let guest = code.instantiate_async(&mut *store).await.map_err(trapped)?;
+    marks.ready();
     let request = request.map(|body| body.map_err(|error| HttpError::InternalError(Some(error.to_string()))));
     let request = store.data_mut().http().new_incoming_request(Scheme::Http, request).map_err(trapped)?;
     let response = store.data_mut().http().new_response_outparam(response).map_err(trapped)?;

@@ -5,8 +5,8 @@ use crate::{
     CallError, Function,
     bindings::exports::torpor::function::predict::PredictError,
     function::{Inner, Lease},
+    trace::Marks,
 };
-use std::time::Instant;
 use torpor_tensor::NamedTensor;
 
 /// Characters of a guest's text that a caller gets to see.
@@ -23,7 +23,7 @@ impl Function {
         let mut record = Record::new(function);
         let deadline = record.deadline();
         let result = tokio::time::timeout_at(deadline, call(function, &record, inputs)).await;
-        let result = result.unwrap_or_else(|_| Err(function.late()));
+        let result = result.unwrap_or_else(|_| Err(record.late()));
         record.note(&result);
         result
     }
@@ -35,14 +35,13 @@ async fn call(
     inputs: Vec<NamedTensor>,
 ) -> Result<Answer<Vec<NamedTensor>>, CallError> {
     function.signature.check_inputs(&inputs).map_err(|mismatch| CallError::InvalidInput(mismatch.to_string()))?;
-    let lease = function.acquire().await?;
-    let admitted = Instant::now();
-    let value = run(&lease, inputs).await?;
-    let timing = Timing { queue: admitted - record.arrived, wake: lease.wake, run: admitted.elapsed() };
-    Ok(Answer { value, timing })
+    let lease = function.acquire(&record.lacked_memory).await?;
+    record.marks.admitted(lease.wake);
+    let value = run(&lease, &record.marks, inputs).await?;
+    Ok(Answer { value, timing: Timing::of(&record.marks, record.arrived) })
 }
 
-async fn run(lease: &Lease, inputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, CallError> {
+async fn run(lease: &Lease, marks: &Marks, inputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, CallError> {
     let function = &lease.function;
     let trapped = |error: wasmtime::Error| function.failed(&format!("{error:#}"));
     // The gateway offers `predict` only for functions whose manifest has the trigger, and deploying checked the export.
@@ -50,8 +49,10 @@ async fn run(lease: &Lease, inputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>
     let mut instance = instance(lease).await.map_err(trapped)?;
     let store = &mut instance.store;
     let guest = code.instantiate_async(&mut *store).await.map_err(trapped)?;
+    marks.ready();
     let inputs = store.data_mut().push_tensors(inputs).map_err(trapped)?;
     let answer = guest.torpor_function_predict().call_predict(&mut *store, &inputs).await.map_err(trapped)?;
+    marks.answered(lease.first_run());
     let outputs = answer.map_err(|error| match error {
         PredictError::InvalidInput(text) => CallError::InvalidInput(printable(&text)),
         PredictError::Failed(text) => function.failed(&printable(&text)),

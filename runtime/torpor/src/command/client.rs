@@ -3,10 +3,16 @@
 use crate::failure::Failure;
 use anyhow::Context;
 use serde::Deserialize;
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 use torpor::Advice;
 use torpor_manifest::FunctionName;
 use ureq::{Agent, Body, http::Response};
+
+/// Bytes of an answer of the admin interface: more than a million functions take.
+const MAX_ANSWER: u64 = 1 << 30;
 
 /// A function as the admin interface shows it; only what the command line needs.
 #[derive(Debug, Deserialize)]
@@ -17,6 +23,7 @@ pub(super) struct Function {
     pub(super) trigger: Trigger,
     pub(super) sessions: usize,
     pub(super) memory: Option<u64>,
+    pub(super) lacks_memory: bool,
     pub(super) active: usize,
     pub(super) queued: usize,
     pub(super) calls: u64,
@@ -49,9 +56,17 @@ pub(super) fn agent() -> Agent {
 /// One function, or all of them, as the host's JSON.
 pub(super) fn functions(admin: SocketAddr, name: Option<&FunctionName>) -> Result<String, Failure> {
     let path = name.map_or_else(|| "/functions".to_owned(), |name| format!("/functions/{name}"));
+    get(admin, &path, name)
+}
+
+/// What the admin interface has at a path, which is about one function or about all.
+pub(super) fn get(admin: SocketAddr, path: &str, name: Option<&FunctionName>) -> Result<String, Failure> {
     let mut answer = reached(agent().get(format!("http://{admin}{path}")).call(), admin, "--admin")?;
+    // A host may have very many functions.
     let text = answer
         .body_mut()
+        .with_config()
+        .limit(MAX_ANSWER)
         .read_to_string()
         .with_context(|| Advice::new("the host broke off its answer", "its log says why"))?;
     match (answer.status().as_u16(), name) {
@@ -65,6 +80,14 @@ pub(super) fn functions(admin: SocketAddr, name: Option<&FunctionName>) -> Resul
             Err(Failure::NotSo(Advice::new(what, "say where the host's admin interface is with `--admin`").into()))
         }
     }
+}
+
+/// How long ago a moment was, in whole seconds.
+pub(super) fn ago(unix_seconds: f64) -> String {
+    let then = Duration::try_from_secs_f64(unix_seconds).unwrap_or_default();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = Duration::from_secs(now.saturating_sub(then).as_secs());
+    format!("{} ago", humantime::format_duration(since))
 }
 
 /// The host writes what this program does not understand.

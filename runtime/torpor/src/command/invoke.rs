@@ -88,7 +88,8 @@ fn broken_off(error: io::Error) -> Failure {
 
 fn refused(function: &Function, status: StatusCode) -> anyhow::Error {
     let help = match status.as_u16() {
-        503 => "its queue is full: try again, or raise `scale.queue` in its manifest".to_owned(),
+        503 => "try again: its queue is full, see `scale.queue` of its manifest, or memory is, see `--memory-budget` of the host"
+            .to_owned(),
         504 => "its deadline passed: raise `limits.deadline` in its manifest, if the call may take longer".to_owned(),
         400..500 => "correct the call; the answer says what is wrong with it".to_owned(),
         _ => format!("the host's log says why, as may `torpor ps {}`", function.name),

@@ -10,6 +10,7 @@ use std::{io::Write, path::Path, pin::pin};
 use tokio::signal::unix::{SignalKind, signal};
 use torpor::{Advice, Config, Host, Trust};
 use torpor_gateway::Limits;
+use torpor_manifest::ByteSize;
 
 pub(crate) fn run(arguments: Serve, output: &Output) -> Result<(), Failure> {
     let format = match arguments.log_format {
@@ -65,6 +66,7 @@ fn config(arguments: Serve) -> Config {
         },
         libraries: arguments.libraries.into(),
         instances: arguments.max_instances,
+        memory_budget: arguments.memory_budget.map(ByteSize::as_u64),
     }
 }
 

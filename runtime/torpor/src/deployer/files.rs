@@ -129,9 +129,10 @@ impl Deployer {
 
     async fn carry_out(&mut self, mut plans: Vec<Plan>, gone: &[FunctionName]) {
         self.part_routes(&mut plans, gone).await;
+        let recorded = self.record(&plans).await;
         let mut entries = Vec::new();
         for plan in plans {
-            entries.extend(self.entry(plan).await);
+            entries.extend(self.entry(plan, recorded).await);
         }
         self.swap(entries, gone);
     }
@@ -288,8 +289,22 @@ impl Deployer {
         }
     }
 
-    /// A function's new place in the table, and its record. `None` where nothing changes.
-    async fn entry(&mut self, plan: Plan) -> Option<Entry> {
+    /// Records all new revisions together. Where that does not succeed, [`Deployer::entry`] tries it with each.
+    async fn record(&self, plans: &[Plan]) -> bool {
+        let new = plans.iter().filter_map(|plan| match &plan.next {
+            Next::New(candidate) => Some((plan.name.clone(), self.with(&plan.name, candidate))),
+            _ => None,
+        });
+        let new: Vec<_> = new.collect();
+        self.work(move |workshop| workshop.records.write_many(&new)).await.is_ok()
+    }
+
+    fn with(&self, name: &FunctionName, candidate: &Candidate) -> Record {
+        Record::with(self.records.get(name), candidate.kept.clone())
+    }
+
+    /// A function's new place in the table, and its record, unless that is `recorded`. `None` where nothing changes.
+    async fn entry(&mut self, plan: Plan, recorded: bool) -> Option<Entry> {
         let Plan { name, next, refused } = plan;
         let known = self.records.get(&name).map(|record| revision(record.current()));
         Some(match next {
@@ -298,10 +313,10 @@ impl Deployer {
                 Entry { answer: Answerer::Deployed(function), revision: Some(revision(&kept)), refused }
             }
             Next::New(candidate) => {
-                let record = Record::with(self.records.get(&name), candidate.kept.clone());
+                let record = self.with(&name, &candidate);
                 let write = (name.clone(), record.clone());
-                let written = self.work(move |workshop| workshop.records.write(&write.0, &write.1)).await;
-                match written {
+                let write = async || self.work(move |workshop| workshop.records.write(&write.0, &write.1)).await;
+                match if recorded { Ok(()) } else { write().await } {
                     Ok(()) => {
                         self.unread.remove(&name);
                         self.records.insert(name, record);

@@ -7,7 +7,7 @@ use crate::{
     deployments::{self, ManifestFile, Variables},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -59,18 +59,20 @@ impl Watch {
 
     /// Learns which bundles to watch from the manifests that were read at the start; before those are verified.
     pub(crate) fn learn(&mut self, manifests: &[ManifestFile]) {
-        for ManifestFile { file, manifest, .. } in manifests {
-            self.learn_bundle(file, &manifest.bundle);
+        self.learn_bundles(manifests.iter());
+    }
+
+    fn learn_bundles<'a>(&mut self, manifests: impl Iterator<Item = &'a ManifestFile>) {
+        self.bundles.extend(manifests.map(|file| (file.file.clone(), file.manifest.bundle.clone())));
+        let mut stamps = Stamps::default();
+        for (name, looks) in &mut self.taken {
+            looks.1 = self.bundles.get(&absolute(name)).and_then(|bundle| stamps.of(bundle));
         }
     }
 
-    fn learn_bundle(&mut self, file: &Path, bundle: &Path) {
-        self.bundles.insert(file.to_owned(), bundle.to_owned());
-        for (name, looks) in &mut self.taken {
-            if absolute(name) == file {
-                looks.1 = stamp(bundle);
-            }
-        }
+    /// Whether the last look found a change, which the next one is to confirm.
+    pub(super) fn is_curious(&self) -> bool {
+        self.fresh.is_some()
     }
 
     /// All files that are given now, if some have changed, and have not while they were looked at twice.
@@ -100,13 +102,14 @@ impl Watch {
 
     fn looks(&self) -> io::Result<Looks> {
         let mut looks = Looks::new();
+        let mut stamps = Stamps::default();
         for source in &self.sources {
             let files = match deployments::files(&source.path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !source.folder => continue,
                 files => files?,
             };
             for file in files {
-                let bundle = self.bundles.get(&absolute(&file)).and_then(|bundle| stamp(bundle));
+                let bundle = self.bundles.get(&absolute(&file)).and_then(|bundle| stamps.of(bundle));
                 looks.insert(file.clone(), (stamp(&file), bundle));
             }
         }
@@ -144,11 +147,7 @@ impl Watch {
         let given: Vec<_> = given.collect();
         let wrong = names.iter().zip(&given).filter(|(_, given)| given.manifest.is_err()).map(|(name, _)| name.clone());
         self.wrong = wrong.collect();
-        for given in &given {
-            if let Ok(manifest) = &given.manifest {
-                self.learn_bundle(&given.file, &manifest.manifest.bundle);
-            }
-        }
+        self.learn_bundles(given.iter().filter_map(|given| given.manifest.as_ref().ok()));
         given
     }
 }
@@ -161,6 +160,21 @@ fn together(texts: &[(String, Result<String, String>)], variables: Variables) ->
     });
     let right: Vec<_> = right.collect();
     check_together(&right.iter().map(|(name, text, manifest)| (*name, *text, manifest)).collect::<Vec<_>>()).err()
+}
+
+/// The looks of bundles, each taken once however many functions it is of.
+#[derive(Default)]
+struct Stamps(HashMap<PathBuf, Option<Stamp>>);
+
+impl Stamps {
+    fn of(&mut self, bundle: &Path) -> Option<Stamp> {
+        if let Some(known) = self.0.get(bundle) {
+            return *known;
+        }
+        let found = stamp(bundle);
+        self.0.insert(bundle.to_owned(), found);
+        found
+    }
 }
 
 fn stamp(file: &Path) -> Option<Stamp> {

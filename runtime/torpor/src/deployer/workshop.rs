@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
-use torpor_bundle::{Bundle, Digest, Store, TrustPolicy, Verified};
+use torpor_bundle::{Bundle, Digest, Readings, Store, TrustPolicy, Verified};
 use torpor_engine::{Engine, Function};
 use torpor_manifest::{FunctionName, Manifest};
 
@@ -23,6 +23,8 @@ pub(crate) struct Workshop {
     /// `None` where anybody's bundles run.
     trust: Option<Trusted>,
     variables: Variables,
+    /// The bundles of the deployments that are under way.
+    readings: Readings,
     pub(super) records: Records,
 }
 
@@ -34,7 +36,8 @@ pub(super) struct Candidate {
 
 impl Workshop {
     pub(crate) fn open(engine: Engine, trust: Option<Trusted>, variables: Variables, state: &Path) -> Result<Self> {
-        Ok(Workshop { engine, store: Store::open(state)?, trust, variables, records: Records::open(state)? })
+        let (store, records) = (Store::open(state)?, Records::open(state)?);
+        Ok(Workshop { engine, store, trust, variables, readings: Readings::default(), records })
     }
 
     /// Checks manifests that were read from these files, with what the variables of this host hold.
@@ -64,10 +67,8 @@ impl Workshop {
 
     /// Checks whose bundle a manifest names, and puts it into the store.
     pub(super) fn verify(&self, manifest: &Manifest) -> Result<Verified<Bundle>> {
-        Ok(match self.policy()? {
-            Some(policy) => torpor_bundle::verify(&manifest.bundle, &manifest.name, &policy, &self.store)?,
-            None => torpor_bundle::accept_unsigned(&manifest.bundle, &self.store)?,
-        })
+        let policy = self.policy()?;
+        Ok(self.readings.verify(&manifest.bundle, &manifest.name, policy.as_deref(), &self.store)?)
     }
 
     /// Makes a revision ready. The function is cold.
@@ -96,7 +97,7 @@ impl Workshop {
     /// Makes a recorded revision ready again, from what the store has kept. The trust policy is asked anew.
     pub(super) fn restore(&self, name: &FunctionName, kept: &Kept) -> Result<Function> {
         let file = self.parse(kept)?;
-        let bundle = torpor_bundle::verify_kept(kept.index, name, self.policy()?.as_deref(), &self.store);
+        let bundle = self.readings.verify_kept(kept.index, name, self.policy()?.as_deref(), &self.store);
         let bundle = bundle.with_context(|| format!("the bundle that was `{}`", file.manifest.bundle.display()))?;
         let function = self.engine.deploy(file.manifest, &bundle)?;
         told(name, kept.number, &bundle);
@@ -128,6 +129,11 @@ impl Workshop {
     /// Drops the metrics of all functions of which `keep` does not say that they are still there.
     pub(super) fn retain_metrics(&self, keep: impl Fn(&str) -> bool) {
         self.engine.retain_metrics(keep);
+    }
+
+    /// Lets go of what was only needed while functions were deployed. What is asked for next is read anew.
+    pub(super) fn tidy(&self) {
+        self.readings.clear();
     }
 
     /// Removes from the store, and from what was derived, all that neither `keep` nor a function needs.

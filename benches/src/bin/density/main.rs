@@ -1,0 +1,139 @@
+//! How many functions one host can have: what they cost at zero, and how fast one of very many wakes.
+//!
+//! For each number of functions it starts the real binary with as many manifests, which share two bundles, and looks at it from
+//! outside: `host.rs`. Then all functions of the largest number are called at random under a memory budget: `crowd.rs`.
+//! `docs/benchmarks.md` says what the numbers mean.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to the one who typed it")]
+
+mod crowd;
+mod host;
+mod report;
+mod stage;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use std::{
+    fs,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+/// How long a host rests before its processor time is looked at, and how long that takes.
+const REST: Duration = Duration::from_secs(5);
+/// Wakes of which the median is taken.
+const WAKES: usize = 60;
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask bench density", about = "Measures hosts with very many functions")]
+struct Arguments {
+    /// Numbers of functions; the last one is also put under load
+    #[arg(long, value_delimiter = ',', default_value = "1,10,100,1000,10000")]
+    functions: Vec<usize>,
+    /// Seconds of the load over all functions
+    #[arg(long, default_value_t = 60.0)]
+    seconds: f64,
+    /// Callers of that load
+    #[arg(long, default_value_t = 8)]
+    callers: usize,
+    /// The memory budget under load
+    #[arg(long, value_name = "SIZE", default_value = "128MiB")]
+    budget: String,
+    /// Also write the results to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fail if a target is missed
+    #[arg(long)]
+    assert: bool,
+    #[command(flatten)]
+    places: Places,
+}
+
+/// Where things are; `cargo xtask bench density` sets the environment.
+#[derive(clap::Args)]
+struct Places {
+    /// The `torpor` binary
+    #[arg(long, value_name = "FILE", env = "TORPOR_BIN")]
+    torpor: PathBuf,
+    /// The models, as `cargo xtask setup` lays them out
+    #[arg(long, value_name = "DIR", env = "TORPOR_TEST_ASSETS")]
+    assets: PathBuf,
+    /// The modules, built
+    #[arg(long, value_name = "DIR", env = "TORPOR_TEST_MODULES")]
+    modules: PathBuf,
+    /// The ONNX Runtime library
+    #[arg(long, value_name = "FILE", env = "TORPOR_ONNXRUNTIME")]
+    onnxruntime: PathBuf,
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let stage = stage::Stage::new(arguments.places)?;
+    let mut rows = Vec::new();
+    for &functions in &arguments.functions {
+        eprintln!("{functions} functions");
+        rows.push(measure(&stage, functions).with_context(|| format!("{functions} functions"))?);
+    }
+    let most = arguments.functions.iter().copied().max().unwrap_or(1);
+    let crowd = crowd::Load {
+        functions: most,
+        callers: arguments.callers.max(1),
+        time: Duration::from_secs_f64(arguments.seconds),
+        budget: arguments.budget,
+    };
+    eprintln!("{most} functions under load");
+    let report = report::Report { rows, crowd: crowd.measure(&stage)? };
+    print!("{report}");
+    if let Some(path) = &arguments.json {
+        fs::write(path, serde_json::to_vec_pretty(&report)?).with_context(|| format!("cannot write {path:?}"))?;
+    }
+    Ok(if arguments.assert && report.missed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Looks at a host with so many functions.
+fn measure(stage: &stage::Stage, functions: usize) -> Result<report::Row> {
+    let manifests = stage.manifests(functions, "100ms")?;
+    let begin = Instant::now();
+    let first = host::Host::start(stage, &manifests, &[])?;
+    let first_start = begin.elapsed();
+    drop(first);
+    let begin = Instant::now();
+    let host = host::Host::start(stage, &manifests, &["--watch"])?;
+    let start = begin.elapsed();
+    std::thread::sleep(REST);
+    let (before, at) = (host.processor_time()?, Instant::now());
+    std::thread::sleep(REST);
+    let rest = (host.processor_time()? - before) / at.elapsed().as_secs_f64();
+    let held = host.held()?;
+    let begin = Instant::now();
+    let listed = host.admin("/functions")?.len();
+    let list = begin.elapsed();
+    let begin = Instant::now();
+    host.admin("/metrics")?;
+    let metrics = begin.elapsed();
+
+    let mut wakes = Vec::new();
+    let mut answers = Vec::new();
+    // `add` alone, so that all rows tell of the same. Spread over the whole table.
+    let names: Vec<_> = (0..functions).filter(|index| stage::is_add(*index)).collect();
+    let step = (names.len() / WAKES).max(1);
+    for index in names.iter().step_by(step).cycle().take(WAKES) {
+        let name = stage::name(*index);
+        let begin = Instant::now();
+        wakes.push(host.wake(&name)?);
+        answers.push(begin.elapsed().as_secs_f64() * 1e3);
+        host.wait_until_cold(&name)?;
+    }
+    Ok(report::Row {
+        functions,
+        first_start_s: first_start.as_secs_f64(),
+        start_s: start.as_secs_f64(),
+        rest_percent: rest * 100.0,
+        held,
+        wake_ms: report::median(&mut wakes),
+        answer_ms: report::median(&mut answers),
+        list_ms: list.as_secs_f64() * 1e3,
+        list_bytes: listed,
+        metrics_ms: metrics.as_secs_f64() * 1e3,
+    })
+}
