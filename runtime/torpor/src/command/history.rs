@@ -1,9 +1,8 @@
 //! `torpor history`.
 
 use super::{
-    client,
+    client::{self, ago},
     deploy::{Change, answered},
-    ps::ago,
 };
 use crate::{
     cli::History,
