@@ -78,6 +78,11 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Models in worker processes against models in the host's own, side by side
+    Isolation {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -104,6 +109,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         }
         Task::Edges => edges::check(&tree),
         Task::Fuzz { time, targets } => fuzz::fuzz(&tree, time, &targets),
-        Task::Bench(Bench::Floor { args }) => suite::floor(&tree, &args),
+        Task::Bench(Bench::Floor { args }) => suite::measure(&tree, "floor", &args),
+        Task::Bench(Bench::Isolation { args }) => suite::measure(&tree, "isolation", &args),
     }
 }

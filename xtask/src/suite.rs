@@ -51,10 +51,10 @@ fn guests(tree: &Tree, assets: &Assets) -> Result<()> {
     run::run(command.arg(tree.guest_manifest()))
 }
 
-/// Torpor against a minimal native server.
-pub(crate) fn floor(tree: &Tree, args: &[String]) -> Result<()> {
+/// Runs a program of `benches`.
+pub(crate) fn measure(tree: &Tree, program: &str, args: &[String]) -> Result<()> {
     let assets = up::prepare(tree)?;
-    console::step("measure", "against the native floor");
+    console::step("measure", program);
     let mut build = run::tied_cargo();
     run::run(build.current_dir(&tree.root).args([
         "build",
@@ -64,7 +64,7 @@ pub(crate) fn floor(tree: &Tree, args: &[String]) -> Result<()> {
         "--exclude",
         "xtask",
     ]))?;
-    run::run(with(tree, &assets, run::tied(tree.release().join("floor"))).args(args))
+    run::run(with(tree, &assets, run::tied(tree.release().join(program))).args(args))
 }
 
 /// `command` in the repository, with the places of everything that tests and measurements use.

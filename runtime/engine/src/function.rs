@@ -9,7 +9,7 @@ use crate::{
     engine::Shared,
     error::{WakeError, chain},
     guest::Capabilities,
-    lifecycle::{AfterSleep, Arrival, Lifecycle, Policy},
+    lifecycle::{AfterEnd, AfterSleep, Arrival, Lifecycle, Policy},
     warm::{Recipe, WakeTiming, Warm},
 };
 use std::{
@@ -67,8 +67,17 @@ struct Gate {
     wakes: u64,
     wake_failures: u64,
     sleeps: u64,
+    model_ends: u64,
     calls: u64,
     last_call: Option<SystemTime>,
+}
+
+/// What is left to do, without the lock, after the processes of a function's models were found to have ended.
+struct Remains {
+    warm: Arc<Warm>,
+    after: AfterEnd,
+    /// Who is to be told that the function cannot start.
+    waiters: VecDeque<Waiter>,
 }
 
 struct Waiter {
@@ -113,6 +122,7 @@ impl Function {
             wakes: 0,
             wake_failures: 0,
             sleeps: 0,
+            model_ends: 0,
             calls: 0,
             last_call: None,
         };
@@ -207,6 +217,8 @@ impl Function {
             name: model.name.to_string(),
             backend: model.backend.kind().name(),
             backend_version: model.backend.version().to_owned(),
+            isolation: model.isolation.as_str(),
+            process: warm.and_then(|warm| warm.models.process(model.name.as_str())),
         });
         FunctionStatus {
             state: gate.life.state(),
@@ -223,6 +235,7 @@ impl Function {
             wakes: gate.wakes,
             wake_failures: gate.wake_failures,
             sleeps: gate.sleeps,
+            model_ends: gate.model_ends,
             last_wake: gate.last_wake,
             cause: gate.cause.clone(),
             ..FunctionStatus::at_rest(&inner.manifest)
@@ -253,6 +266,11 @@ impl Inner {
     pub(crate) async fn acquire(self: &Arc<Self>) -> Result<Lease, CallError> {
         let (id, admitted) = {
             let mut gate = self.gate();
+            if let Some(remains) = self.models_ended(&mut gate) {
+                drop(gate);
+                self.bury(remains);
+                gate = self.gate();
+            }
             let asleep = gate.life.state() != State::Warm;
             match gate.life.arrive(Instant::now()) {
                 Arrival::Run => return Ok(self.lease(&mut gate, None)),
@@ -290,6 +308,39 @@ impl Inner {
     fn lease(self: &Arc<Self>, gate: &mut Gate, wake: Option<WakeTiming>) -> Lease {
         self.metrics.active.inc();
         Lease { function: Arc::clone(self), wake, warm: gate.warm.clone() }
+    }
+
+    /// Whether the processes of a warm function's models have ended; then the function is warm no longer. The caller deals with what
+    /// remains after it has let go of the lock.
+    fn models_ended(&self, gate: &mut Gate) -> Option<Remains> {
+        let cause = gate.warm.as_ref()?.models.ended()?;
+        let warm = gate.warm.take()?;
+        gate.cause = Some(cause);
+        gate.model_ends += 1;
+        let after = gate.life.models_ended(Instant::now());
+        let waiters = match after {
+            AfterEnd::BackOff(_) => std::mem::take(&mut gate.waiters),
+            AfterEnd::Rest | AfterEnd::Wake => VecDeque::new(),
+        };
+        Some(Remains { warm, after, waiters })
+    }
+
+    /// Deals with what [`Inner::models_ended`] found.
+    fn bury(self: &Arc<Self>, Remains { warm, after, waiters }: Remains) {
+        self.metrics.model_ends.inc();
+        self.metrics.warm.dec();
+        tracing::warn!(function = %self.manifest.name, ?after, "the process of a model ended");
+        // Requests that run hold on to it, and the last of them lets it go.
+        tokio::task::spawn_blocking(move || Arc::into_inner(warm).map(Warm::close));
+        match after {
+            AfterEnd::Rest => {}
+            AfterEnd::Wake => self.spawn_wake(),
+            AfterEnd::BackOff(back_off) => {
+                self.turn_away(waiters);
+                self.start_later(back_off);
+            }
+        }
+        self.changed.notify_waiters();
     }
 
     /// Takes from the queue everybody who may run now. The caller hands out the leases after it has let go of the lock, since
@@ -346,14 +397,14 @@ impl Inner {
         self.metrics.wake_phase(Phase::Session, timing.session);
         self.metrics.wake_phase(Phase::Total, timing.total);
         tracing::debug!(function = %self.manifest.name, ?timing, "awake");
-        let (admitted, retired) = {
+        let (admitted, retired, wake) = {
             let mut gate = self.gate();
             gate.wakes += 1;
             gate.warm = Some(Arc::new(warm));
             gate.last_wake = Some(timing);
             gate.cause = None;
             gate.life.woke(Instant::now());
-            (self.admissible(&mut gate), gate.retired)
+            (self.admissible(&mut gate), gate.retired, gate.wakes)
         };
         hand_out(admitted);
         self.changed.notify_waiters();
@@ -361,7 +412,7 @@ impl Inner {
             let function = Arc::clone(self);
             tokio::spawn(async move { function.retire().await });
         } else if self.manifest.scale.min == 0 {
-            tokio::spawn(Arc::clone(self).sleep_when_idle());
+            tokio::spawn(Arc::clone(self).sleep_when_idle(wake));
         }
     }
 
@@ -376,25 +427,38 @@ impl Inner {
             (std::mem::take(&mut gate.waiters), back_off, gate.retired)
         };
         tracing::warn!(function = %self.manifest.name, cause, ?back_off, "the function did not wake");
+        self.turn_away(waiters);
+        self.changed.notify_waiters();
+        if !retired {
+            self.start_later(back_off);
+        }
+    }
+
+    /// Tells those who waited that the function cannot start.
+    fn turn_away(&self, waiters: VecDeque<Waiter>) {
         for waiter in waiters {
             self.metrics.queued.dec();
             // Whoever hung up meanwhile needs no answer.
             let _ = waiter.admit.send(Err(self.unavailable()));
         }
-        self.changed.notify_waiters();
-        if self.manifest.scale.min > 0 && !retired {
-            let function = Function { inner: Arc::clone(self) };
-            tokio::spawn(async move {
-                tokio::time::sleep(back_off).await;
-                if !function.inner.gate().retired {
-                    function.start();
-                }
-            });
+    }
+
+    /// Wakes a function that is to stay warm, once the back-off is over.
+    fn start_later(self: &Arc<Self>, back_off: Duration) {
+        if self.manifest.scale.min == 0 {
+            return;
         }
+        let function = Function { inner: Arc::clone(self) };
+        tokio::spawn(async move {
+            tokio::time::sleep(back_off).await;
+            if !function.inner.gate().retired {
+                function.start();
+            }
+        });
     }
 
     /// The one timer of a warm function. It ends with the sleep, so a cold function has none; `retire` does its work from then on.
-    async fn sleep_when_idle(self: Arc<Self>) {
+    async fn sleep_when_idle(self: Arc<Self>, wake: u64) {
         let mut retiring = pin!(self.retiring.notified());
         if self.gate().retired {
             return;
@@ -410,6 +474,8 @@ impl Inner {
             let warm = {
                 let mut gate = self.gate();
                 match gate.life.state() {
+                    // It was woken again meanwhile, and has another timer.
+                    _ if gate.wakes != wake => return,
                     State::Warm if gate.life.try_sleep(Instant::now()) => gate.warm.take(),
                     State::Warm => None,
                     // `retire` was quicker.
@@ -458,6 +524,16 @@ impl Lease {
         // Only `drop` takes it.
         self.warm.as_deref().expect("a lease holds its function until it is dropped")
     }
+
+    /// What a caller is told of a call that failed with `error`: that it failed because the process of a model ended, if it did.
+    pub(crate) fn explained(&self, error: CallError) -> CallError {
+        match error {
+            CallError::Failed { function } if self.warm().models.ended().is_some() => {
+                CallError::ModelEnded { function }
+            }
+            error => error,
+        }
+    }
 }
 
 impl Drop for Lease {
@@ -466,14 +542,18 @@ impl Drop for Lease {
         self.warm = None;
         let function = &self.function;
         function.metrics.active.dec();
-        let (admitted, idle) = {
+        let (remains, admitted, idle) = {
             let mut gate = function.gate();
             gate.life.finish(Instant::now());
             gate.calls += 1;
             gate.last_call = Some(SystemTime::now());
-            (function.admissible(&mut gate), gate.life.active() == 0)
+            let remains = function.models_ended(&mut gate);
+            (remains, function.admissible(&mut gate), gate.life.active() == 0)
         };
         hand_out(admitted);
+        if let Some(remains) = remains {
+            function.bury(remains);
+        }
         if idle {
             function.changed.notify_waiters();
         }

@@ -42,9 +42,12 @@ pub struct FunctionStatus {
     pub wake_failures: u64,
     /// Times it went back to zero.
     pub sleeps: u64,
+    /// Times that the process of one of its models ended on its own.
+    pub model_ends: u64,
     /// The parts of the last wake.
     pub last_wake: Option<WakeTiming>,
-    /// Why the last wake did not succeed, or why the function was not deployed; `None` once it has woken.
+    /// Why the last wake did not succeed, how the process of a model ended, or why the function was not deployed; `None` once it has
+    /// woken.
     pub cause: Option<String>,
 }
 
@@ -88,6 +91,7 @@ impl FunctionStatus {
             wakes: 0,
             wake_failures: 0,
             sleeps: 0,
+            model_ends: 0,
             last_wake: None,
             cause: None,
         }
@@ -114,6 +118,10 @@ pub struct ModelStatus {
     pub backend: &'static str,
     /// The library's version.
     pub backend_version: String,
+    /// Whether it is in the host's process, or in one of its own.
+    pub isolation: &'static str,
+    /// The process of its own; `None` while it has none.
+    pub process: Option<u32>,
 }
 
 pub(crate) fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 use torpor_bundle::{Blob, Bundle, Digest};
-use torpor_manifest::{BackendChoice, FunctionName, Manifest, ModelGrant, ModelName};
+use torpor_manifest::{BackendChoice, FunctionName, Isolation, Manifest, ModelGrant, ModelName};
 use torpor_nn::{Backend, BackendKind, Backends, Choice, Device, Model, ModelFormat, OpenOptions, Precision};
 use torpor_tensor::{NamedTensor, Signature};
 use wasmtime::component::Component;
@@ -55,6 +55,7 @@ pub(crate) struct Recipe {
 pub(crate) struct Ingredient {
     pub(crate) name: ModelName,
     pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) isolation: Isolation,
     blob: Blob,
     format: ModelFormat,
     options: OpenOptions,
@@ -100,8 +101,13 @@ impl Recipe {
             let format: ModelFormat =
                 model.format.parse().map_err(|error: torpor_nn::UnknownFormat| failed(error.into()))?;
             let options = options(grant);
-            let backend = Arc::clone(backends.choose(choice(grant.backend), format, &options).map_err(failed)?);
-            Ok(Ingredient { name: name.clone(), backend, blob: model.blob.clone(), format, options })
+            let backend = backends.choose(choice(grant.backend), format, &options).map_err(failed)?;
+            let backend = match grant.isolation {
+                Isolation::Host => Arc::clone(backend),
+                Isolation::Process => backends.isolated(backend, grant.memory.as_u64()).map_err(failed)?,
+            };
+            let (blob, isolation) = (model.blob.clone(), grant.isolation);
+            Ok(Ingredient { name: name.clone(), backend, isolation, blob, format, options })
         };
         Ok(Recipe {
             function: manifest.name.clone(),
@@ -287,6 +293,18 @@ impl Models {
     /// What a model takes and gives.
     pub(crate) fn signature(&self, model: usize) -> &Arc<Signature> {
         self.models[model].1.signature()
+    }
+
+    /// The process that holds a model, where it is not this one and has not ended.
+    pub(crate) fn process(&self, name: &str) -> Option<u32> {
+        let (_, model) = self.models.get(self.position(name)?)?;
+        model.process().filter(|_| model.ended().is_none())
+    }
+
+    /// How the process of a model has ended, for the operator, if any has.
+    pub(crate) fn ended(&self) -> Option<String> {
+        let ended = self.models.iter().find_map(|(name, model)| model.ended().map(|how| (name, how)));
+        ended.map(|(name, how)| format!("the worker process of the model `{name}` ended: {how}"))
     }
 
     /// Runs a model once.

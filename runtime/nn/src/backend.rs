@@ -243,4 +243,24 @@ pub trait Session: Send + Sync {
     /// [`Error::Input`] or [`Error::Rejected`] when the inputs do not fit, [`Error::Cancelled`] when `cancel` stopped it, else
     /// [`Error::Run`].
     fn run(&self, inputs: &[NamedTensor], cancel: &Cancel) -> Result<Vec<NamedTensor>, Error>;
+
+    /// The process that holds the model, where it is not this one. Runs in it wait for another thread at best, so none of them
+    /// happens on an async thread.
+    fn process(&self) -> Option<u32> {
+        None
+    }
+
+    /// How that process has ended, for the operator; `None` while it has not. No run can succeed any more then.
+    fn ended(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// What gives models processes of their own. One per host.
+pub trait Isolation: Send + Sync {
+    /// A backend that opens what `backend` opens, but each model in a process of its own, which may take `memory` bytes for it.
+    ///
+    /// # Errors
+    /// What is missing on this host.
+    fn isolate(&self, backend: &Arc<dyn Backend>, memory: u64) -> Result<Arc<dyn Backend>, String>;
 }

@@ -14,7 +14,9 @@ pub mod onnx;
 mod queue;
 mod quick;
 
-pub use backend::{Backend, BackendKind, Device, ModelFormat, OpenOptions, Precision, Session, UnknownFormat};
+pub use backend::{
+    Backend, BackendKind, Device, Isolation, ModelFormat, OpenOptions, Precision, Session, UnknownFormat,
+};
 pub use backends::{Backends, Choice};
 pub use cancel::Cancel;
 pub use model::Model;
@@ -80,6 +82,14 @@ pub enum Error {
         /// The backend.
         backend: BackendKind,
         /// The library's own words.
+        reason: String,
+    },
+    /// The process that held the model has ended, before the run or in it.
+    #[error("the process that ran the model on `{backend}` ended: {reason}")]
+    Ended {
+        /// The backend.
+        backend: BackendKind,
+        /// How it ended.
         reason: String,
     },
     /// The run was stopped because nobody waits for it any longer.

@@ -111,6 +111,16 @@ impl Model {
         self.runner.backend
     }
 
+    /// The process that holds the model, where it is not this one.
+    pub fn process(&self) -> Option<u32> {
+        self.runner.session.process()
+    }
+
+    /// How that process has ended, for the operator; `None` while it has not. No run can succeed any more then.
+    pub fn ended(&self) -> Option<&str> {
+        self.runner.session.ended()
+    }
+
     /// Runs the model once. Dropping the future cancels the run.
     ///
     /// # Errors
@@ -126,7 +136,8 @@ impl Model {
         let runner = &self.runner;
         runner.signature.check_inputs(&inputs).map_err(|mismatch| Error::Input(mismatch.to_string()))?;
         let class = Class::of(&inputs);
-        if runner.quick.expected(class)
+        if runner.session.process().is_none()
+            && runner.quick.expected(class)
             && let Some(_place) = self.jobs.0.enter()
         {
             return runner.run(&inputs, class, &Cancel::never());

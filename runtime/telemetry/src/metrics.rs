@@ -91,6 +91,7 @@ pub struct Metrics {
     wake_failures: Family<FunctionLabel, Counter>,
     wake_seconds: Histograms<PhaseLabel>,
     sleeps: Family<FunctionLabel, Counter>,
+    model_ends: Family<FunctionLabel, Counter>,
     warm: Family<FunctionLabel, Gauge>,
     connections: Gauge,
 }
@@ -112,6 +113,8 @@ pub struct FunctionMetrics {
     phases: [Seconds; 4],
     /// Times the function went back to zero.
     pub sleeps: Counter,
+    /// Times that the process of one of its models ended on its own.
+    pub model_ends: Counter,
     /// 1 while the function holds code and models, else 0. While one revision replaces another, both may count.
     pub warm: Gauge,
 }
@@ -135,6 +138,7 @@ impl Metrics {
             wake_failures: Family::default(),
             wake_seconds: Family::new_with_constructor(wake_buckets),
             sleeps: Family::default(),
+            model_ends: Family::default(),
             warm: Family::default(),
             connections: Gauge::default(),
             registry: Registry::default(),
@@ -149,6 +153,8 @@ impl Metrics {
         registry.register("wake_failures", "Wakes that did not succeed", metrics.wake_failures.clone());
         registry.register_with_unit("wake", "Wakes and their phases", seconds(), metrics.wake_seconds.clone());
         registry.register("sleeps", "Times a function went back to zero", metrics.sleeps.clone());
+        let help = "Times that the process of a model ended on its own";
+        registry.register("model_ends", help, metrics.model_ends.clone());
         registry.register("warm_functions", "1 while a function holds code and models", metrics.warm.clone());
         registry.register("connections", "Open connections of the data listener", metrics.connections.clone());
         Metrics { registry, ..metrics }
@@ -188,6 +194,7 @@ impl Metrics {
             wake_failures: self.wake_failures.get_or_create_owned(&label),
             phases: [phase(Phase::Map), phase(Phase::Link), phase(Phase::Session), phase(Phase::Total)],
             sleeps: self.sleeps.get_or_create_owned(&label),
+            model_ends: self.model_ends.get_or_create_owned(&label),
             warm: self.warm.get_or_create_owned(&label),
         }
     }

@@ -54,6 +54,9 @@ pub(crate) enum Command {
     Man(Man),
     /// Show what this machine can run models with, and how to get what is missing.
     Doctor(Doctor),
+    /// Hold one model for a host, which starts this itself.
+    #[command(hide = true)]
+    Worker(Worker),
 }
 
 #[derive(Debug, Args)]
@@ -125,6 +128,14 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object an event.
     Json,
+}
+
+/// The program that holds models in processes of their own: this one, also if its file has been replaced meanwhile. Of the environment
+/// it gets what the system's loader may need to find a library again.
+pub(crate) fn worker() -> torpor::Worker {
+    let names = ["LD_LIBRARY_PATH"];
+    let environment = names.into_iter().filter_map(|name| Some((name.into(), variable(name)?))).collect();
+    torpor::Worker { file: "/proc/self/exe".into(), environment }
 }
 
 /// What the environment variable holds that a manifest names.
@@ -345,4 +356,14 @@ pub(crate) struct Man {
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) libraries: Libraries,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Worker {
+    /// The backend.
+    #[arg(long)]
+    pub(crate) backend: String,
+    /// The backend's library.
+    #[arg(long)]
+    pub(crate) library: Option<PathBuf>,
 }

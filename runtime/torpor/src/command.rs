@@ -10,6 +10,7 @@ pub(crate) mod new;
 pub(crate) mod ps;
 pub(crate) mod reference;
 pub(crate) mod serve;
+pub(crate) mod worker;
 
 use crate::cli;
 use anyhow::Result;

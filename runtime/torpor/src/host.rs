@@ -1,9 +1,9 @@
 //! Puts the parts together.
 
 use crate::{
-    Advice, Libraries, Variables,
+    Advice, Libraries, Variables, Worker,
     deployer::{Deployer, Watch, Workshop},
-    load_backends, read_manifests,
+    isolate, load_backends, read_manifests,
 };
 use anyhow::{Context, Result};
 use std::{
@@ -40,6 +40,8 @@ pub struct Config {
     pub gateway: torpor_gateway::Config,
     /// Where the native libraries of the backends are.
     pub libraries: Libraries,
+    /// The program that runs models in processes of their own; `None` for a host that has no such processes.
+    pub worker: Option<Worker>,
     /// Instances that may exist at the same time, of all functions together.
     pub instances: u32,
 }
@@ -94,7 +96,11 @@ pub async fn build(config: Config) -> Result<Host> {
         let (metrics, state) = (Arc::clone(&metrics), config.state.clone());
         let engine = torpor_engine::Config { state: config.state, instances: config.instances };
         move || -> Result<Workshop> {
-            let engine = Engine::new(&engine, load_backends(config.libraries), metrics)?;
+            let mut backends = load_backends(config.libraries);
+            if let Some(worker) = config.worker {
+                isolate(&mut backends, worker);
+            }
+            let engine = Engine::new(&engine, backends, metrics)?;
             Workshop::open(engine, trust, config.variables, &state)
         }
     };

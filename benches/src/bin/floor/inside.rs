@@ -80,6 +80,7 @@ async fn host(stage: &Stage) -> Result<Host> {
         state: stage.path("inside.state"),
         gateway: gateway::Config { data: any, admin: any, limits: gateway::Limits::default(), drain: Duration::ZERO },
         libraries: Libraries { onnxruntime: Some(stage.places.onnxruntime.clone()), openvino: None },
+        worker: None,
         instances: 512,
     };
     torpor::build(config).await

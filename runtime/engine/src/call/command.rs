@@ -39,7 +39,7 @@ async fn call(
     let input = read(function, body).await?;
     let lease = function.acquire().await?;
     let admitted = Instant::now();
-    let output = run(&lease, input).await?;
+    let output = run(&lease, input).await.map_err(|error| lease.explained(error))?;
     let timing = Timing { queue: admitted - record.arrived, wake: lease.wake, run: admitted.elapsed() };
     Ok(Answer { value: command::response(&output).map(ResponseBody::whole), timing })
 }

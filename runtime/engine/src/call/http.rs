@@ -57,7 +57,7 @@ impl Function {
         let ending = Ending { broken: Some(Arc::clone(&broken)) };
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let result = tokio::time::timeout_at(deadline, run(&lease, request, sender, ending)).await;
-            let result = result.unwrap_or_else(|_| Err(lease.function.late()));
+            let result = result.unwrap_or_else(|_| Err(lease.function.late())).map_err(|error| lease.explained(error));
             record.note(&result);
             result
         }));

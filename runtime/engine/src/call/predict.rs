@@ -37,7 +37,7 @@ async fn call(
     function.signature.check_inputs(&inputs).map_err(|mismatch| CallError::InvalidInput(mismatch.to_string()))?;
     let lease = function.acquire().await?;
     let admitted = Instant::now();
-    let value = run(&lease, inputs).await?;
+    let value = run(&lease, inputs).await.map_err(|error| lease.explained(error))?;
     let timing = Timing { queue: admitted - record.arrived, wake: lease.wake, run: admitted.elapsed() };
     Ok(Answer { value, timing })
 }

@@ -64,6 +64,7 @@ fn config(arguments: Serve) -> Config {
             drain: arguments.drain.into(),
         },
         libraries: arguments.libraries.into(),
+        worker: Some(cli::worker()),
         instances: arguments.max_instances,
     }
 }
