@@ -119,7 +119,7 @@ fn tensorflow_lite_has_a_worker() {
 fn a_host_whose_manifests_ask_for_no_worker_has_none() {
     let host = TestHost::builder().function("add", |manifest| manifest.set("scale.idle-timeout", forever())).start();
     host.infer("add", &sum()).status(200);
-    assert_eq!(children(host.pid()), []);
+    assert!(children(host.pid()).is_empty());
     assert_eq!(host.status("add")["models"][0]["isolation"], "host");
     let threads = fs::read_dir(format!("/proc/{}/task", host.pid())).expect("the host runs").flatten();
     let names = threads.filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok());
@@ -134,7 +134,8 @@ fn a_worker_is_shut_in() {
     assert_eq!(says(pid, "NoNewPrivs").as_deref(), Some("1"));
     assert_eq!(says(pid, "Seccomp").as_deref(), Some("2"));
     let environment = fs::read_to_string(format!("/proc/{pid}/environ")).expect("it can be read");
-    let foreign = environment.split('\0').find(|entry| !entry.is_empty() && !entry.starts_with("LD_LIBRARY_PATH="));
+    let known = ["", "LD_LIBRARY_PATH", "ORT_DISABLE_TELEMETRY"];
+    let foreign = environment.split('\0').find(|entry| !known.contains(&entry.split('=').next().unwrap_or_default()));
     assert_eq!(foreign, None, "the host's environment is none of a worker's business");
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("it can be read");
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("Linux says it");
@@ -174,7 +175,8 @@ fn survives(kind: Signal) {
 
 #[test]
 fn a_worker_that_crashes_fails_its_own_run_only() {
-    survives(Signal::SEGV);
+    // Rust's own handler takes a SIGSEGV that no access to memory caused; nothing takes this one, by which C++ ends a program.
+    survives(Signal::ABORT);
 }
 
 #[test]
@@ -266,35 +268,20 @@ fn resident(pid: u32) -> u64 {
     text.split_whitespace().next().and_then(|number| number.parse::<u64>().ok()).expect("a number") * 1024
 }
 
-#[track_caller]
-fn bounded_memory(backend: &'static str) -> (TestHost, Reply) {
-    let bounded =
-        |manifest: Manifest| isolated(manifest).set("model.model.backend", backend).set("model.model.memory", "64MiB");
-    let host = TestHost::builder().function("hungry", bounded).start();
-    host.infer("hungry", &zeros(1000)).status(200);
-    let before = resident(host.pid());
-    let reply = host.infer("hungry", &zeros(1 << 28));
-    assert!(resident(host.pid()) < before + (32 << 20), "the host took the model's memory");
-    (host, reply)
-}
-
 #[test]
 fn a_model_that_takes_too_much_memory_is_refused_it() {
     if skipped_without_onnxruntime() {
         return;
     }
-    let (host, reply) = bounded_memory("onnxruntime");
-    reply.status(500);
+    let host = TestHost::builder()
+        .function("hungry", |manifest| isolated(manifest).set("model.model.memory", "64MiB"))
+        .start();
     host.infer("hungry", &zeros(1000)).status(200);
-}
-
-#[test]
-fn a_model_that_dies_of_too_little_memory_fails_alone() {
-    // tract takes what it needs without asking whether there is as much.
-    let (host, reply) = bounded_memory("tract");
-    ended(reply, "hungry");
+    let before = resident(host.pid());
+    // A gibibyte.
+    host.infer("hungry", &zeros(1 << 28)).status(500);
+    assert!(resident(host.pid()) < before + (32 << 20), "the host took the model's memory");
     host.infer("hungry", &zeros(1000)).status(200);
-    assert_eq!(host.status("hungry")["model_ends"], 1);
 }
 
 #[test]

@@ -75,6 +75,7 @@ struct Gate {
 /// What is left to do, without the lock, after the processes of a function's models were found to have ended.
 struct Remains {
     warm: Arc<Warm>,
+    cause: String,
     after: AfterEnd,
     /// Who is to be told that the function cannot start.
     waiters: VecDeque<Waiter>,
@@ -315,21 +316,21 @@ impl Inner {
     fn models_ended(&self, gate: &mut Gate) -> Option<Remains> {
         let cause = gate.warm.as_ref()?.models.ended()?;
         let warm = gate.warm.take()?;
-        gate.cause = Some(cause);
+        gate.cause = Some(cause.clone());
         gate.model_ends += 1;
         let after = gate.life.models_ended(Instant::now());
         let waiters = match after {
             AfterEnd::BackOff(_) => std::mem::take(&mut gate.waiters),
             AfterEnd::Rest | AfterEnd::Wake => VecDeque::new(),
         };
-        Some(Remains { warm, after, waiters })
+        Some(Remains { warm, cause, after, waiters })
     }
 
     /// Deals with what [`Inner::models_ended`] found.
-    fn bury(self: &Arc<Self>, Remains { warm, after, waiters }: Remains) {
+    fn bury(self: &Arc<Self>, Remains { warm, cause, after, waiters }: Remains) {
         self.metrics.model_ends.inc();
         self.metrics.warm.dec();
-        tracing::warn!(function = %self.manifest.name, ?after, "the process of a model ended");
+        tracing::warn!(function = %self.manifest.name, cause, ?after, "the function is warm no longer");
         // Requests that run hold on to it, and the last of them lets it go.
         tokio::task::spawn_blocking(move || Arc::into_inner(warm).map(Warm::close));
         match after {

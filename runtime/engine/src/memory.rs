@@ -3,7 +3,12 @@
 
 /// Resident memory of this process in bytes; `None` where the system does not tell.
 pub(crate) fn resident() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    resident_of("self")
+}
+
+/// The same of any process, by its number.
+pub(crate) fn resident_of(process: &str) -> Option<u64> {
+    let statm = std::fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
     Some(pages * 4096)
 }

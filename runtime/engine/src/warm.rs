@@ -66,7 +66,8 @@ pub(crate) struct Warm {
     pub(crate) code: Code,
     pub(crate) models: Arc<Models>,
     pub(crate) timing: WakeTiming,
-    /// How much the process grew during the wake, in bytes. Other functions that woke meanwhile are in it.
+    /// How much the process grew during the wake, in bytes, and what the models' own processes have. Other functions that woke
+    /// meanwhile are in it.
     pub(crate) memory: Option<u64>,
 }
 
@@ -259,6 +260,7 @@ impl Warm {
         let (code, map, link) = code.map_err(|_| WakeError::Interrupted)??;
         let timing = WakeTiming { map, link, session, total: start.elapsed() };
         let memory = before.zip(memory::resident()).map(|(before, after)| after.saturating_sub(before));
+        let memory = memory.map(|grown| grown + models.elsewhere());
         Ok(Warm { code, models, timing, memory })
     }
 
@@ -299,6 +301,12 @@ impl Models {
     pub(crate) fn process(&self, name: &str) -> Option<u32> {
         let (_, model) = self.models.get(self.position(name)?)?;
         model.process().filter(|_| model.ended().is_none())
+    }
+
+    /// Resident memory of all processes of their own, in bytes.
+    fn elsewhere(&self) -> u64 {
+        let processes = self.models.iter().filter_map(|(_, model)| model.process());
+        processes.filter_map(|process| memory::resident_of(&process.to_string())).sum()
     }
 
     /// How the process of a model has ended, for the operator, if any has.

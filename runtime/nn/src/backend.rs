@@ -1,7 +1,7 @@
 //! The two traits that a backend implements.
 
 use crate::{Cancel, Error};
-use std::{fmt, num::NonZeroUsize, path::Path, str::FromStr, sync::Arc};
+use std::{fmt, num::NonZeroUsize, path::Path, str::FromStr, sync::Arc, time::Duration};
 use torpor_tensor::{NamedTensor, Signature};
 
 /// The inference libraries that Torpor has a backend for.
@@ -244,8 +244,12 @@ pub trait Session: Send + Sync {
     /// [`Error::Run`].
     fn run(&self, inputs: &[NamedTensor], cancel: &Cancel) -> Result<Vec<NamedTensor>, Error>;
 
-    /// The process that holds the model, where it is not this one. Runs in it wait for another thread at best, so none of them
-    /// happens on an async thread.
+    /// Runs the model, and waits no longer than `patience`. `None` where a run that has begun cannot be left.
+    fn begin(&self, _inputs: &[NamedTensor], _patience: Duration) -> Option<Begun> {
+        None
+    }
+
+    /// The process that holds the model, where it is not this one.
     fn process(&self) -> Option<u32> {
         None
     }
@@ -254,6 +258,14 @@ pub trait Session: Send + Sync {
     fn ended(&self) -> Option<&str> {
         None
     }
+}
+
+/// A run that has begun.
+pub enum Begun {
+    /// It has ended already.
+    Done(Result<Vec<NamedTensor>, Error>),
+    /// It goes on; calling this waits for its end, as [`Session::run`] does.
+    Pending(Box<dyn FnOnce(&Cancel) -> Result<Vec<NamedTensor>, Error> + Send>),
 }
 
 /// What gives models processes of their own. One per host.

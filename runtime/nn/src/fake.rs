@@ -1,10 +1,14 @@
 //! A backend that computes nothing, so that workers and cancellation can be tested without a model file.
 
-use crate::{Backend, BackendKind, Cancel, Error, ModelFormat, OpenOptions, Session};
+use crate::{Backend, BackendKind, Begun, Cancel, Error, ModelFormat, OpenOptions, Session};
 use std::{
     path::Path,
-    sync::{Arc, Barrier, Mutex, PoisonError},
+    sync::{
+        Arc, Barrier, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::ThreadId,
+    time::Duration,
 };
 use torpor_tensor::{DType, Dim, NamedTensor, Signature, TensorSpec};
 
@@ -23,6 +27,7 @@ enum Behaviour {
     Unopenable(&'static str),
     Rendezvous(Arc<Barrier>),
     UntilCancelled,
+    Left(Arc<AtomicUsize>),
 }
 
 impl FakeModel {
@@ -53,6 +58,11 @@ impl FakeModel {
     /// Returns only when cancelled.
     pub(crate) fn until_cancelled() -> Self {
         Self::new(Behaviour::UntilCancelled)
+    }
+
+    /// Returns its input, but never where it was called. Counts in `begun` how often it was begun there.
+    pub(crate) fn left(begun: &Arc<AtomicUsize>) -> Self {
+        Self::new(Behaviour::Left(Arc::clone(begun)))
     }
 
     /// Turns cancelled when a run of this model has been.
@@ -100,6 +110,7 @@ impl Backend for FakeBackend {
     }
 }
 
+#[derive(Clone)]
 struct FakeSession {
     model: FakeModel,
     signature: Signature,
@@ -114,7 +125,7 @@ impl Session for FakeSession {
         let thread = Some(std::thread::current().id());
         *self.model.last_thread.lock().unwrap_or_else(PoisonError::into_inner) = thread;
         match &self.model.behaviour {
-            Behaviour::Echo | Behaviour::Unopenable(_) => {}
+            Behaviour::Echo | Behaviour::Unopenable(_) | Behaviour::Left(_) => {}
             Behaviour::Panic => panic!("on purpose"),
             Behaviour::Rendezvous(barrier) => drop(barrier.wait()),
             Behaviour::UntilCancelled => {
@@ -131,5 +142,16 @@ impl Session for FakeSession {
             }
         }
         Ok(inputs.to_vec())
+    }
+
+    fn begin(&self, inputs: &[NamedTensor], _patience: Duration) -> Option<Begun> {
+        let Behaviour::Left(begun) = &self.model.behaviour else { return None };
+        begun.fetch_add(1, Ordering::SeqCst);
+        let (session, inputs) = (self.clone(), inputs.to_vec());
+        Some(Begun::Pending(Box::new(move |cancel| session.run(&inputs, cancel))))
+    }
+
+    fn process(&self) -> Option<u32> {
+        matches!(self.model.behaviour, Behaviour::Left(_)).then_some(1)
     }
 }

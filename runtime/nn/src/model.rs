@@ -1,7 +1,7 @@
 //! A session with worker threads of its own: the bridge from async code to blocking native runs.
 
 use crate::{
-    Backend, BackendKind, Cancel, Error, ModelFormat, OpenOptions, Session,
+    Backend, BackendKind, Begun, Cancel, Error, ModelFormat, OpenOptions, Session,
     queue::{PushError, Queue},
     quick::{Class, Quick},
 };
@@ -10,7 +10,7 @@ use std::{
     path::PathBuf,
     sync::Arc,
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
 use torpor_tensor::{NamedTensor, Signature};
@@ -18,6 +18,9 @@ use torpor_tensor::{NamedTensor, Signature};
 /// Runs that may wait for one model, beyond those under way. Functions bound their concurrency long before; this bound only
 /// makes sure that no queue in the host is endless.
 const QUEUE: usize = 4096;
+
+/// How long a run that was expected to be quick may keep its caller's thread, where it can be left.
+const PATIENCE: Duration = Duration::from_micros(200);
 
 /// An open model. At most `parallel` runs happen at a time, on the model's own threads; only those that are known to take less
 /// time than the way there and back happen on their caller's thread. Dropping it, or better [`Model::close`], ends the threads;
@@ -38,10 +41,18 @@ struct Runner {
 }
 
 struct Job {
-    inputs: Vec<NamedTensor>,
+    work: Work,
     class: Class,
     cancel: Cancel,
     reply: oneshot::Sender<Result<Vec<NamedTensor>, Error>>,
+}
+
+/// What a worker has to do for a caller.
+enum Work {
+    /// The whole run.
+    Run(Vec<NamedTensor>),
+    /// What is left of one that began where it was called, and was not as quick as expected.
+    Finish(Box<dyn FnOnce(&Cancel) -> Result<Vec<NamedTensor>, Error> + Send>),
 }
 
 /// Closes the queue when the model is dropped, or was never finished, so that its workers end.
@@ -136,20 +147,28 @@ impl Model {
         let runner = &self.runner;
         runner.signature.check_inputs(&inputs).map_err(|mismatch| Error::Input(mismatch.to_string()))?;
         let class = Class::of(&inputs);
-        if runner.session.process().is_none()
-            && runner.quick.expected(class)
-            && let Some(_place) = self.jobs.0.enter()
-        {
-            return runner.run(&inputs, class, &Cancel::never());
-        }
         let (reply, answer) = oneshot::channel();
         let cancel = Cancel::default();
         let _cancel = CancelOnDrop(cancel.clone());
-        self.jobs.0.push(Job { inputs, class, cancel, reply }).map_err(|error| match error {
+        let ended = |_: oneshot::error::RecvError| Err(runner.failed("its worker ended without an answer".to_owned()));
+        if runner.quick.expected(class)
+            && let Some(place) = self.jobs.0.enter()
+        {
+            return match runner.run_here(inputs, class) {
+                Begun::Done(answer) => answer,
+                Begun::Pending(finish) => {
+                    let work = Work::Finish(finish);
+                    self.jobs.0.hand_on(place, Job { work, class, cancel, reply });
+                    answer.await.unwrap_or_else(ended)
+                }
+            };
+        }
+        let work = Work::Run(inputs);
+        self.jobs.0.push(Job { work, class, cancel, reply }).map_err(|error| match error {
             PushError::Full => Error::Overloaded,
             PushError::Closed => runner.failed("its workers have ended".to_owned()),
         })?;
-        answer.await.unwrap_or_else(|_| Err(runner.failed("its worker ended without an answer".to_owned())))
+        answer.await.unwrap_or_else(ended)
     }
 
     /// Ends the workers and frees the session. Blocks until both are done, which includes a run that is under way.
@@ -167,28 +186,45 @@ impl Model {
 impl Runner {
     fn new(backend: BackendKind, session: Arc<dyn Session>) -> Self {
         let signature = Arc::new(session.signature().clone());
-        Runner { session, backend, signature, quick: Quick::new() }
+        let quick = if session.process().is_some() { Quick::elsewhere() } else { Quick::new() };
+        Runner { session, backend, signature, quick }
     }
 
     /// Runs jobs until the queue is closed.
     fn work(&self, queue: &Queue<Job>) {
-        while let Some((Job { inputs, class, cancel, reply }, place)) = queue.pop() {
-            if cancel.is_cancelled() {
+        while let Some((Job { work, class, cancel, reply }, place)) = queue.pop() {
+            // What has begun already is ended all the same, since its session waits for its end.
+            if cancel.is_cancelled() && matches!(work, Work::Run(_)) {
                 continue;
             }
-            let answer = self.run(&inputs, class, &cancel);
+            let answer = self.run(work, class, &cancel);
             drop(place);
             // The receiver is gone when the caller hung up meanwhile; the answer is of no use to anybody then.
             let _ = reply.send(answer);
         }
     }
 
-    fn run(&self, inputs: &[NamedTensor], class: Class, cancel: &Cancel) -> Result<Vec<NamedTensor>, Error> {
+    fn run(&self, work: Work, class: Class, cancel: &Cancel) -> Result<Vec<NamedTensor>, Error> {
         let start = Instant::now();
         // A panic in a backend fails this run, not the thread: the next caller must not find the queue unattended.
-        let answer = catch_unwind(AssertUnwindSafe(|| self.session.run(inputs, cancel)));
+        let answer = catch_unwind(AssertUnwindSafe(|| match work {
+            Work::Run(inputs) => self.session.run(&inputs, cancel),
+            Work::Finish(finish) => finish(cancel),
+        }));
         self.quick.learn(class, start.elapsed());
         answer.unwrap_or_else(|panic| Err(self.failed(format!("the backend panicked: {}", panic_text(&*panic)))))
+    }
+
+    /// Does a run that is expected to be quick on the thread of its caller, or begins it there where it can be left.
+    fn run_here(&self, inputs: Vec<NamedTensor>, class: Class) -> Begun {
+        let start = Instant::now();
+        match self.session.begin(&inputs, PATIENCE) {
+            None => Begun::Done(self.run(Work::Run(inputs), class, &Cancel::never())),
+            Some(begun) => {
+                self.quick.learn(class, start.elapsed());
+                begun
+            }
+        }
     }
 
     fn failed(&self, reason: String) -> Error {
@@ -210,7 +246,7 @@ mod tests {
     use super::*;
     use crate::fake::{FakeBackend, FakeModel};
     use bytes::Bytes;
-    use std::{num::NonZeroUsize, time::Duration};
+    use std::{num::NonZeroUsize, sync::atomic::Ordering};
     use torpor_tensor::{DType, Tensor};
 
     fn input(value: u8) -> Vec<NamedTensor> {
@@ -270,6 +306,20 @@ mod tests {
         assert!(!ran_here().await, "nothing is known of the model before its first run");
         // A busy machine may make a quick run look slow, so how many it takes is not for this test to say.
         while !ran_here().await {}
+    }
+
+    #[tokio::test]
+    async fn a_run_that_was_left_ends_on_a_thread_of_the_model() {
+        let begun = Arc::default();
+        let fake = FakeModel::left(&begun);
+        let last_thread = fake.last_thread();
+        let model = open(fake, 1).await.unwrap();
+        // A busy machine may make a quick run look slow, so how many it takes is not for this test to say.
+        while begun.load(Ordering::SeqCst) < 3 {
+            assert_eq!(model.run(input(7)).await.unwrap()[0].1.data()[..], [7]);
+            assert_ne!(*last_thread.lock().unwrap(), Some(std::thread::current().id()));
+        }
+        tokio::task::spawn_blocking(move || model.close()).await.unwrap();
     }
 
     #[tokio::test]

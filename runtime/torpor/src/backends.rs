@@ -72,8 +72,12 @@ pub fn load_one(name: &str, library: Option<PathBuf>) -> Result<Arc<dyn Backend>
 pub fn isolate(backends: &mut Backends, worker: Worker) {
     #[cfg(target_os = "linux")]
     {
-        let Worker { file, environment } = worker;
-        backends.isolate_by(Arc::new(torpor_worker::Workers::new(torpor_worker::Program { file, environment })));
+        let Worker { file, mut environment, readable, writable } = worker;
+        // A worker tells nobody anything; this one would begin a thread for it.
+        environment.push(("ORT_DISABLE_TELEMETRY".into(), "1".into()));
+        let places = torpor_worker::Places { readable, writable };
+        let program = torpor_worker::Program { file, environment, places };
+        backends.isolate_by(Arc::new(torpor_worker::Workers::new(program)));
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (backends, worker);
@@ -108,6 +112,11 @@ pub struct Worker {
     pub file: PathBuf,
     /// The environment variables that it gets, and no others.
     pub environment: Vec<(OsString, OsString)>,
+    /// Absolute folders that it may read: those of models, and those of libraries that are not where the system keeps its own. A host
+    /// adds those of its state directory.
+    pub readable: Vec<PathBuf>,
+    /// The absolute folder that optimized models are written to. A host says so itself.
+    pub writable: Option<PathBuf>,
 }
 
 fn add(backends: &mut Backends, backend: impl Backend + 'static) {

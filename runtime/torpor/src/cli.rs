@@ -133,9 +133,11 @@ pub(crate) enum LogFormat {
 /// The program that holds models in processes of their own: this one, also if its file has been replaced meanwhile. Of the environment
 /// it gets what the system's loader may need to find a library again.
 pub(crate) fn worker() -> torpor::Worker {
-    let names = ["LD_LIBRARY_PATH"];
-    let environment = names.into_iter().filter_map(|name| Some((name.into(), variable(name)?))).collect();
-    torpor::Worker { file: "/proc/self/exe".into(), environment }
+    let name = "LD_LIBRARY_PATH";
+    let folders = variable(name);
+    let readable = folders.iter().flat_map(std::env::split_paths).filter(|folder| folder.is_absolute()).collect();
+    let environment = folders.map(|folders| (name.into(), folders)).into_iter().collect();
+    torpor::Worker { file: "/proc/self/exe".into(), environment, readable, writable: None }
 }
 
 /// What the environment variable holds that a manifest names.
@@ -366,4 +368,10 @@ pub(crate) struct Worker {
     /// The backend's library.
     #[arg(long)]
     pub(crate) library: Option<PathBuf>,
+    /// A folder of models or libraries.
+    #[arg(long)]
+    pub(crate) readable: Vec<PathBuf>,
+    /// The folder of optimized models.
+    #[arg(long)]
+    pub(crate) writable: Option<PathBuf>,
 }

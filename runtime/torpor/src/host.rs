@@ -97,7 +97,10 @@ pub async fn build(config: Config) -> Result<Host> {
         let engine = torpor_engine::Config { state: config.state, instances: config.instances };
         move || -> Result<Workshop> {
             let mut backends = load_backends(config.libraries);
-            if let Some(worker) = config.worker {
+            if let Some(mut worker) = config.worker {
+                let folder = std::path::absolute(&state)?;
+                worker.readable.extend([folder.join("blobs"), folder.join("optimized")]);
+                worker.writable = Some(folder.join("optimized"));
                 isolate(&mut backends, worker);
             }
             let engine = Engine::new(&engine, backends, metrics)?;

@@ -6,6 +6,7 @@ use rustix::{
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
         SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair,
+        sockopt::{Timeout, set_socket_timeout},
     },
 };
 use std::{
@@ -17,6 +18,8 @@ use std::{
 
 /// A packet's length: its kind, and two numbers.
 const LENGTH: usize = 17;
+/// How long sending may wait for the other side to read, which it does at once unless something is wrong with it.
+const SENT: Duration = Duration::from_secs(10);
 /// The most descriptors that come with one packet.
 const MAX_FDS: usize = 2;
 
@@ -85,9 +88,10 @@ impl Packet {
 pub(crate) struct Channel(OwnedFd);
 
 impl Channel {
-    /// Two ends, neither of which a program that is started inherits.
+    /// Two ends, of which the first is the host's; neither of which a program that is started inherits.
     pub(crate) fn pair() -> io::Result<(Self, Self)> {
         let (one, two) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        set_socket_timeout(&one, Timeout::Send, Some(SENT))?;
         Ok((Channel(one), Channel(two)))
     }
 

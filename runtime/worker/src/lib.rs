@@ -25,5 +25,5 @@ mod wire;
 
 pub use isolated::Workers;
 pub use process::Program;
-pub use sandbox::Confinement;
+pub use sandbox::{Confinement, Places};
 pub use serve::{NoHost, serve};

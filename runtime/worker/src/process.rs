@@ -1,6 +1,6 @@
 //! A worker process, as the host sees it: its channel, its end, and why it ended.
 
-use crate::channel::Channel;
+use crate::{channel::Channel, sandbox::Places};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::{
     ffi::OsString,
@@ -16,7 +16,9 @@ use std::{
 };
 use torpor_nn::BackendKind;
 
-/// How long it may take until the end of a worker that was killed, or closed its channel, is known.
+/// How long a worker that has closed its channel may take to end by itself, as one that crashed does.
+const ENDING: Duration = Duration::from_millis(100);
+/// How long it may take until the end of a worker that was killed is known.
 const REAPED: Duration = Duration::from_secs(5);
 
 /// The program that is a worker: the host's own, started in another way.
@@ -26,6 +28,8 @@ pub struct Program {
     pub file: PathBuf,
     /// The environment variables that it gets, and no others.
     pub environment: Vec<(OsString, OsString)>,
+    /// Where the files are that it may need.
+    pub places: Places,
 }
 
 /// A worker process. It is killed when this is dropped.
@@ -62,6 +66,9 @@ impl Process {
         command.arg0("torpor").arg("worker").arg("--backend").arg(backend.name());
         if let Some(library) = library {
             command.arg("--library").arg(library);
+        }
+        for (flag, folder) in program.places.flags() {
+            command.arg(flag).arg(folder);
         }
         command.env_clear().envs(program.environment.iter().map(|(name, value)| (name, value))).current_dir("/");
         command.stdin(other.into_socket()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -109,14 +116,12 @@ impl Process {
 
     /// Why it ended, of a worker that has closed its channel or was killed. Waits until that is known.
     pub(crate) fn end(&self) -> String {
-        let knowing = self.ends.knowing.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.ends.known.wait_timeout_while(knowing, REAPED, |()| self.ended().is_none()));
-        let how = self.ended().map(str::to_owned);
-        how.unwrap_or_else(|| {
-            let why = "it closed its channel, and was killed";
-            self.ends.kill(why);
-            why.to_owned()
-        })
+        self.ends.wait(ENDING);
+        if self.ended().is_none() {
+            self.ends.kill("it closed its channel, and was killed");
+            self.ends.wait(REAPED);
+        }
+        self.ended().unwrap_or("it does not end").to_owned()
     }
 }
 
@@ -132,6 +137,12 @@ impl Ends {
         let _ = self.killed.set(why);
         // It fails only when the worker has ended already.
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    /// Waits until its end is known, for no longer than `patience`.
+    fn wait(&self, patience: Duration) {
+        let knowing = self.knowing.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.known.wait_timeout_while(knowing, patience, |()| self.how.get().is_none()));
     }
 
     /// It has ended, and been waited for.

@@ -60,10 +60,9 @@ impl Region {
         if length > most {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the message is larger than it may be"));
         }
-        // A length is no reason to take memory for it, since it costs its writer nothing to claim.
-        let there = fstat(&self.0)?.st_size;
         let length = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        if u64::try_from(there).unwrap_or(0) < length as u64 {
+        // A great length is no reason to take memory for it, since it costs its writer nothing to claim.
+        if length > SMALL && u64::try_from(fstat(&self.0)?.st_size).unwrap_or(0) < length as u64 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let mut bytes = Vec::with_capacity(length);
@@ -79,13 +78,9 @@ impl Region {
         Ok(bytes.into())
     }
 
-    /// Gives back what a large run took.
-    pub(crate) fn shrink(&self) -> io::Result<()> {
-        let there = fstat(&self.0)?.st_size;
-        if u64::try_from(there).unwrap_or(0) > KEPT {
-            ftruncate(&self.0, KEPT)?;
-        }
-        Ok(())
+    /// Gives back what a large message took, which was this long.
+    pub(crate) fn shrink(&self, length: u64) -> io::Result<()> {
+        if length > KEPT { Ok(ftruncate(&self.0, KEPT)?) } else { Ok(()) }
     }
 }
 
@@ -123,11 +118,11 @@ mod tests {
     fn a_large_run_leaves_little_behind() {
         let region = Region::new().unwrap();
         let large = usize::try_from(KEPT).unwrap() * 2;
-        region.write(&message(large)).unwrap();
-        region.shrink().unwrap();
+        let length = region.write(&message(large)).unwrap();
+        region.shrink(length).unwrap();
         assert_eq!(region.0.metadata().unwrap().len(), KEPT);
         let length = region.write(&message(10)).unwrap();
-        region.shrink().unwrap();
+        region.shrink(length).unwrap();
         assert_eq!(region.read(length, u64::MAX).unwrap(), message(10).whole());
     }
 }

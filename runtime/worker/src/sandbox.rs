@@ -1,7 +1,8 @@
 //! What a worker may do, which is little: it reads its libraries' files and its model, and computes.
 //!
-//! A worker shuts itself in twice: before it opens the model, so that a model's file cannot make the library reach for anything
-//! else, and again when the model is open, from when on it opens no file at all. What the kernel lacks is left out; [`Confinement`]
+//! A worker shuts itself in three times: when it starts, since a library may begin threads as soon as it is loaded, and rules for
+//! files hold only for threads that begin after them; before it opens the model, so that the model's file cannot make the library
+//! reach for anything else; and when the model is open, from when on it opens no file at all. What the kernel lacks is left out; [`Confinement`]
 //! says what it has.
 
 #![allow(unsafe_code, reason = "one call of the system that has no safe wrapper")]
@@ -79,6 +80,23 @@ impl Confinement {
     }
 }
 
+/// Where the files are that any worker of this host may need.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// Folders that it may read: those of models, and those of libraries that are not where the system keeps its own.
+    pub readable: Vec<PathBuf>,
+    /// The folder that optimized models are written to.
+    pub writable: Option<PathBuf>,
+}
+
+impl Places {
+    /// As the flags of the worker's command.
+    pub(crate) fn flags(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let readable = self.readable.iter().map(|folder| ("--readable", folder.as_path()));
+        readable.chain(self.writable.iter().map(|folder| ("--writable", folder.as_path())))
+    }
+}
+
 /// Where a model is, and what it may take.
 #[derive(Debug)]
 pub(crate) struct Limits<'a> {
@@ -92,8 +110,9 @@ pub(crate) struct Limits<'a> {
     pub(crate) threads: usize,
 }
 
-/// Makes this process one that dies with its host, leaves nothing behind, and has no descriptor but the one it was started with.
-pub(crate) fn begin() -> io::Result<()> {
+/// Makes this process one that dies with its host, leaves nothing behind, has no descriptor but the one it was started with, and
+/// reaches no file outside of `places` and those of the system's libraries. Comes before anything begins a thread.
+pub(crate) fn begin(places: &Places, library: Option<&Path>) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // Had the host died before the call above, the channel would say so.
     if getppid().is_none() {
@@ -105,16 +124,21 @@ pub(crate) fn begin() -> io::Result<()> {
     if unsafe { libc::close_range(3, libc::c_uint::MAX, 0) } != 0 {
         tracing::debug!("descriptors that were inherited, if any, stay open");
     }
-    Ok(())
+    let writing = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate;
+    let readable = places.readable.iter().map(|folder| (folder.as_path(), read()));
+    let all: Vec<_> = readable.chain(places.writable.iter().map(|folder| (folder.as_path(), writing))).collect();
+    confine_files(library, &all).map_err(io::Error::other)
 }
 
-/// Shuts this process in with one model. No thread that the library has started may be running yet: rules hold for those that are
-/// started from now on.
+/// Shuts this process in with one model.
 pub(crate) fn enter(limits: &Limits<'_>) -> Result<(), String> {
     let failed =
         |what: &'static str| move |error: &dyn std::fmt::Display| format!("the worker's {what} cannot be set: {error}");
     bound(limits).map_err(|error| failed("limits")(&error))?;
-    confine_files(limits).map_err(|error| failed("view of files")(&error))?;
+    let writing = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate;
+    let model = (limits.model, AccessFs::ReadFile.into());
+    let files: Vec<_> = std::iter::once(model).chain(limits.out.map(|out| (out, writing))).collect();
+    confine_files(limits.library, &files).map_err(|error| failed("view of files")(&error))?;
     match architecture() {
         None => Ok(()),
         Some(_) => forbid().map_err(|error| failed("filter of system calls")(&error)),
@@ -149,8 +173,13 @@ fn taken() -> io::Result<u64> {
     kilobytes.map(|kilobytes| kilobytes * 1024).ok_or_else(|| io::Error::other("the system does not tell its memory"))
 }
 
-fn confine_files(limits: &Limits<'_>) -> Result<(), landlock::RulesetError> {
-    let read = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute;
+/// What a library does with its files and its plugins.
+fn read() -> BitFlags<AccessFs> {
+    AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute
+}
+
+/// Allows what libraries need and `files`, and nothing else, to this thread and to those that it begins.
+fn confine_files(library: Option<&Path>, files: &[(&Path, BitFlags<AccessFs>)]) -> Result<(), landlock::RulesetError> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(LANDLOCK))?
@@ -158,13 +187,12 @@ fn confine_files(limits: &Limits<'_>) -> Result<(), landlock::RulesetError> {
         .scope(Scope::from_all(LANDLOCK))?
         .create()?;
     // The plugins of a library lie beside it.
-    let beside = limits.library.and_then(Path::parent).filter(|folder| folder.is_absolute()).map(Path::to_path_buf);
-    for path in READABLE.iter().map(PathBuf::from).chain(beside) {
-        rules = allow(rules, &path, read)?;
+    let beside = library.and_then(Path::parent).filter(|folder| folder.is_absolute());
+    for path in READABLE.iter().map(Path::new).chain(beside) {
+        rules = allow(rules, path, read())?;
     }
-    rules = allow(rules, limits.model, AccessFs::ReadFile.into())?;
-    if let Some(out) = limits.out {
-        rules = allow(rules, out, AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate)?;
+    for (path, access) in files {
+        rules = allow(rules, path, *access)?;
     }
     rules.restrict_self().map(drop)
 }

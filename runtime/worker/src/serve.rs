@@ -3,7 +3,7 @@
 use crate::{
     channel::{Channel, Packet},
     region::Region,
-    sandbox::{self, Limits},
+    sandbox::{self, Limits, Places},
     wire::{self, Failure, Order},
 };
 use rustix::{
@@ -35,16 +35,21 @@ const WARM_UP: &[u8] = include_bytes!("warm_up.onnx");
 #[error("only a host starts this, with a channel as its standard input")]
 pub struct NoHost(#[source] io::Error);
 
-/// Serves one model until the host ends this process. `load` loads the library.
+/// Serves one model until the host ends this process. `load` loads the library, of which `library` is the file if it has one;
+/// `places` are those of the host's files.
 ///
 /// # Errors
 /// Where no host started this process. After that it does not return.
-pub fn serve(load: impl FnOnce() -> Result<Arc<dyn Backend>, String>) -> Result<(), NoHost> {
+pub fn serve(
+    load: impl FnOnce() -> Result<Arc<dyn Backend>, String>,
+    library: Option<&Path>,
+    places: &Places,
+) -> Result<(), NoHost> {
     let socket = io::stdin().as_fd().try_clone_to_owned().map_err(NoHost)?;
     let control = Channel::of(socket).ok_or_else(|| NoHost(io::ErrorKind::NotConnected.into()))?;
     // What follows closes all other descriptors, the copy above among them.
     drop(control);
-    sandbox::begin().map_err(NoHost)?;
+    sandbox::begin(places, library).map_err(NoHost)?;
     let socket = io::stdin().as_fd().try_clone_to_owned().map_err(NoHost)?;
     let control = Channel::of(socket).ok_or_else(|| NoHost(io::ErrorKind::NotConnected.into()))?;
     // Whatever ends the loop, a host that is gone among it, there is nothing left to do here.

@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
-use torpor_nn::{BackendKind, Cancel, Error, Session};
+use torpor_nn::{BackendKind, Begun, Cancel, Error, Session};
 use torpor_tensor::{NamedTensor, Signature};
 
 /// How long a run that was cancelled may take to stop. Then its worker is killed: libraries look for cancellation between two
@@ -20,9 +20,12 @@ use torpor_tensor::{NamedTensor, Signature};
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A session in a worker. Dropping it ends the worker, which gives all of its memory back.
-pub(crate) struct Remote {
+pub(crate) struct Remote(Arc<Shared>);
+
+/// What a session has in common with its runs that were left.
+struct Shared {
     process: Arc<Process>,
-    signature: Signature,
+    signature: Arc<Signature>,
     backend: BackendKind,
     pool: Arc<Pool>,
     /// Bytes that a message may have.
@@ -41,20 +44,22 @@ impl Remote {
         pool: Arc<Pool>,
         most: u64,
     ) -> Self {
-        let process = Arc::new(process);
-        Remote { process, signature, backend, pool, most, free: Mutex::new(lanes), freed: Condvar::new() }
+        let (process, signature, free) = (Arc::new(process), Arc::new(signature), Mutex::new(lanes));
+        Remote(Arc::new(Shared { process, signature, backend, pool, most, free, freed: Condvar::new() }))
     }
+}
 
+impl Shared {
     fn free(&self) -> MutexGuard<'_, Vec<Lane>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a lane, and waits for one where all are taken.
-    fn take(&self) -> Taken<'_> {
+    fn take(self: &Arc<Self>) -> Taken {
         let mut free = self.free();
         loop {
             if let Some(lane) = free.pop() {
-                return Taken { session: self, lane: Some(lane) };
+                return Taken { session: Arc::clone(self), lane: Some(lane) };
             }
             free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
         }
@@ -72,18 +77,23 @@ impl Remote {
         Error::Ended { backend: self.backend, reason: self.process.end() }
     }
 
-    fn exchange(&self, lane: &mut Lane, inputs: &[NamedTensor], cancel: &Cancel) -> Result<Vec<NamedTensor>, Error> {
+    /// Has the worker begin a run, and gives its number.
+    fn send(&self, lane: &mut Lane, inputs: &[NamedTensor]) -> Result<u64, Error> {
         let message = wire::inputs(inputs);
         if message.length() as u64 > self.most {
             return Err(self.failed("the inputs are larger than the model's `memory`".to_owned()));
         }
         let length = lane.region.write(&message).map_err(|error| self.failed(error.to_string()))?;
-        let run = lane.begin();
+        let run = lane.begin(length);
         lane.channel.send(Packet::Run { run, length }).map_err(|error| self.broken(&error))?;
-        let answer = if cancel.is_never() { lane.wait(run) } else { self.wait(lane, run, cancel) };
-        let length = answer.map_err(|error| self.broken(&error))?;
+        Ok(run)
+    }
+
+    /// Reads the answer to a run, which is there in so many bytes.
+    fn read(&self, lane: &Lane, length: io::Result<u64>) -> Result<Vec<NamedTensor>, Error> {
+        let length = length.map_err(|error| self.broken(&error))?;
         let answer = lane.region.read(length, self.most);
-        if let Err(error) = lane.region.shrink() {
+        if let Err(error) = lane.region.shrink(length.max(lane.sent)) {
             tracing::warn!(%error, "a worker's region keeps its memory");
         }
         let answer = answer.map_err(|error| match error.kind() {
@@ -124,42 +134,70 @@ impl Remote {
 
 impl Session for Remote {
     fn signature(&self) -> &Signature {
-        &self.signature
+        &self.0.signature
     }
 
     fn run(&self, inputs: &[NamedTensor], cancel: &Cancel) -> Result<Vec<NamedTensor>, Error> {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let mut taken = self.take();
-        // Only its drop takes the lane.
-        let Some(lane) = taken.lane.as_mut() else { return Err(self.failed("there is no lane".to_owned())) };
-        self.exchange(lane, inputs, cancel)
+        let mut taken = self.0.take();
+        let run = self.0.send(taken.lane(), inputs)?;
+        taken.finish(run, cancel)
+    }
+
+    fn begin(&self, inputs: &[NamedTensor], patience: Duration) -> Option<Begun> {
+        let mut taken = self.0.take();
+        let run = match self.0.send(taken.lane(), inputs) {
+            Ok(run) => run,
+            Err(error) => return Some(Begun::Done(Err(error))),
+        };
+        let lane = taken.lane();
+        Some(match lane.wait_within(run, patience) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Begun::Pending(Box::new(move |cancel| taken.finish(run, cancel)))
+            }
+            length => Begun::Done(self.0.read(lane, length)),
+        })
     }
 
     fn process(&self) -> Option<u32> {
-        Some(self.process.pid())
+        Some(self.0.process.pid())
     }
 
     fn ended(&self) -> Option<&str> {
-        self.process.ended()
+        self.0.process.ended()
     }
 }
 
 impl Drop for Remote {
     fn drop(&mut self) {
-        self.process.close();
+        self.0.process.close();
     }
 }
 
 /// A lane in use.
-struct Taken<'a> {
-    session: &'a Remote,
+struct Taken {
+    session: Arc<Shared>,
     /// `None` only while being dropped.
     lane: Option<Lane>,
 }
 
-impl Drop for Taken<'_> {
+impl Taken {
+    fn lane(&mut self) -> &mut Lane {
+        self.lane.as_mut().expect("only the drop takes the lane")
+    }
+
+    /// Waits for the answer to a run that has begun.
+    fn finish(mut self, run: u64, cancel: &Cancel) -> Result<Vec<NamedTensor>, Error> {
+        let session = Arc::clone(&self.session);
+        let lane = self.lane();
+        let length = session.wait(lane, run, cancel);
+        session.read(lane, length)
+    }
+}
+
+impl Drop for Taken {
     fn drop(&mut self) {
         self.session.free().extend(self.lane.take());
         self.session.freed.notify_one();

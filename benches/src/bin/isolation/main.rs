@@ -206,7 +206,12 @@ async fn host(arguments: &Arguments, manifests: Vec<PathBuf>, folder: &Path) -> 
         state: folder.join("state"),
         gateway: gateway::Config { data: any, admin: any, limits: gateway::Limits::default(), drain: Duration::ZERO },
         libraries: Libraries { onnxruntime: Some(arguments.onnxruntime.clone()), openvino: None },
-        worker: Some(Worker { file: arguments.torpor.clone(), environment: Vec::new() }),
+        worker: Some(Worker {
+            file: arguments.torpor.clone(),
+            environment: Vec::new(),
+            readable: Vec::new(),
+            writable: None,
+        }),
         instances: 512,
     };
     torpor::build(config).await

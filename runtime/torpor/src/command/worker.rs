@@ -5,8 +5,10 @@ use torpor::Advice;
 
 #[cfg(target_os = "linux")]
 pub(crate) fn run(arguments: Worker) -> Result<(), Failure> {
-    let Worker { backend, library } = arguments;
-    torpor_worker::serve(|| torpor::load_backend(&backend, library))
+    let Worker { backend, library, readable, writable } = arguments;
+    let places = torpor_worker::Places { readable, writable };
+    let load = || torpor::load_backend(&backend, library.clone());
+    torpor_worker::serve(load, library.as_deref(), &places)
         .map_err(|error| Advice::new(error.to_string(), "write `isolation = \"process\"` in the manifest of a model"))
         .map_err(anyhow::Error::from)?;
     Ok(())

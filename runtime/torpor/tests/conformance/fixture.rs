@@ -25,7 +25,15 @@ pub(crate) fn backends() -> Vec<Arc<dyn Backend>> {
         assert!(env::var_os("CI").is_none(), "{kind} is missing, and CI must test with it: {reason}");
         eprintln!("skipped on {kind}: {reason}");
     }
-    torpor::isolate(&mut backends, Worker { file: env!("CARGO_BIN_EXE_torpor").into(), environment: Vec::new() });
+    let assets = env::var_os("TORPOR_TEST_ASSETS").map(PathBuf::from);
+    let folders = [model(""), env::temp_dir()].into_iter().chain(assets);
+    let worker = Worker {
+        file: env!("CARGO_BIN_EXE_torpor").into(),
+        environment: Vec::new(),
+        readable: folders.collect(),
+        writable: None,
+    };
+    torpor::isolate(&mut backends, worker);
     let isolated = backends.present().filter(|_| cfg!(target_os = "linux"));
     let isolated = isolated.map(|backend| backends.isolated(backend, MEMORY).expect("Linux has worker processes"));
     backends.present().cloned().chain(isolated).collect()
