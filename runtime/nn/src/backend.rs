@@ -260,12 +260,15 @@ pub trait Session: Send + Sync {
     }
 }
 
+/// The rest of a run that has begun: waits for its end, as [`Session::run`] does.
+pub type Rest = Box<dyn FnOnce(&Cancel) -> Result<Vec<NamedTensor>, Error> + Send>;
+
 /// A run that has begun.
 pub enum Begun {
     /// It has ended already.
     Done(Result<Vec<NamedTensor>, Error>),
-    /// It goes on; calling this waits for its end, as [`Session::run`] does.
-    Pending(Box<dyn FnOnce(&Cancel) -> Result<Vec<NamedTensor>, Error> + Send>),
+    /// It goes on.
+    Pending(Rest),
 }
 
 /// What gives models processes of their own. One per host.

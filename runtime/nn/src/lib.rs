@@ -15,7 +15,7 @@ mod queue;
 mod quick;
 
 pub use backend::{
-    Backend, BackendKind, Begun, Device, Isolation, ModelFormat, OpenOptions, Precision, Session, UnknownFormat,
+    Backend, BackendKind, Begun, Device, Isolation, ModelFormat, OpenOptions, Precision, Rest, Session, UnknownFormat,
 };
 pub use backends::{Backends, Choice};
 pub use cancel::Cancel;

@@ -1,7 +1,7 @@
 //! A session with worker threads of its own: the bridge from async code to blocking native runs.
 
 use crate::{
-    Backend, BackendKind, Begun, Cancel, Error, ModelFormat, OpenOptions, Session,
+    Backend, BackendKind, Begun, Cancel, Error, ModelFormat, OpenOptions, Rest, Session,
     queue::{PushError, Queue},
     quick::{Class, Quick},
 };
@@ -52,7 +52,7 @@ enum Work {
     /// The whole run.
     Run(Vec<NamedTensor>),
     /// What is left of one that began where it was called, and was not as quick as expected.
-    Finish(Box<dyn FnOnce(&Cancel) -> Result<Vec<NamedTensor>, Error> + Send>),
+    Finish(Rest),
 }
 
 /// Closes the queue when the model is dropped, or was never finished, so that its workers end.
