@@ -29,6 +29,7 @@ pub async fn host(stage: &Stage, manifests: Vec<PathBuf>) -> Result<Host> {
         state: stage.path("inside.state"),
         gateway: gateway::Config { data: any, admin: any, limits: gateway::Limits::default(), drain: Duration::ZERO },
         libraries: Libraries { onnxruntime: Some(stage.places.onnxruntime.clone()), openvino: None },
+        worker: None,
         instances: 512,
         memory_budget: None,
     };

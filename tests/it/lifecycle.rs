@@ -252,6 +252,13 @@ fn two_hundred_wakes_of_a_small_model_leave_nothing_behind() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn two_hundred_wakes_in_worker_processes_leave_nothing_behind() {
+    let stage = TestHost::builder().function("add", |manifest| quick(manifest).set("model.model.isolation", "process"));
+    stays_flat(stage, "add", 50, 200, 8 * MEBIBYTE, |host| drop(host.infer("add", &sum()).status(200)));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn wakes_of_a_real_model_leave_nothing_behind() {
     does_not_grow("filetype", 15, 45, 8 * MEBIBYTE, |host| drop(host.post("/fn/filetype", "{}").status(200)));
 }

@@ -20,6 +20,7 @@ mod filetype; // the module `filetype` against its reference
 mod golden; // what each command writes, whole
 mod http; // functions of plain HTTP requests, and what a guest may do
 mod inference; // the Open Inference Protocol: what it answers, and how it refuses
+mod isolation; // models in worker processes, and what becomes of requests when those end
 mod json; // `--json` has the fields that docs/cli.md says
 mod labels; // what a model's outputs stand for
 mod lifecycle; // cold, waking, warm and back; queues, failures, nothing that grows

@@ -116,6 +116,22 @@ def fill():
     )
 
 
+def hungry():
+    """Gives the sum of as many zeros as `size` says: a small answer for which a run takes as much memory as the caller likes."""
+    write(
+        "hungry",
+        [
+            helper.make_node("ConstantOfShape", ["size"], ["zeros"]),
+            helper.make_node("Exp", ["zeros"], ["ones"]),
+            helper.make_node("ReduceSum", ["ones"], ["total"], keepdims=0),
+            helper.make_node("Unsqueeze", ["total", "axes"], ["sum"]),
+        ],
+        [value("size", TensorProto.INT64, [1])],
+        [value("sum", TensorProto.FLOAT, [1])],
+        [numpy_helper.from_array(np.array([0], dtype=np.int64), "axes")],
+    )
+
+
 def twice():
     """One model for each element type, which gives its input twice, one after the other."""
     for name, kind in TYPES.items():
@@ -303,6 +319,7 @@ species()
 slow()
 types()
 fill()
+hungry()
 twice()
 sums()
 scalar()

@@ -6,12 +6,13 @@ use anyhow::{Result, bail};
 use cargo_metadata::{DependencyKind, Metadata};
 
 /// The crates of the host's workspace, each with those of ours that it may depend on. One that is not here may not be there.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     ("torpor-manifest", &[]),
     ("torpor-tensor", &[]),
     ("torpor-telemetry", &[]),
     ("torpor-bundle", &["torpor-manifest", "torpor-tensor"]),
     ("torpor-nn", &["torpor-telemetry", "torpor-tensor"]),
+    ("torpor-worker", &["torpor-nn", "torpor-tensor"]),
     ("torpor-backend-onnxruntime", &["torpor-nn", "torpor-tensor"]),
     ("torpor-backend-openvino", &["torpor-nn", "torpor-tensor"]),
     ("torpor-backend-tract", &["torpor-nn", "torpor-tensor"]),
@@ -30,13 +31,17 @@ const ALLOWED: [(&str, &[&str]); 16] = [
             "torpor-nn",
             "torpor-telemetry",
             "torpor-tensor",
+            "torpor-worker",
         ],
     ),
     (EVIDENCE, &[]),
     ("torpor-tests", &["torpor"]),
     ("torpor-benches", &["torpor"]),
     // Fuzz targets call parsers from within.
-    ("torpor-fuzz", &["torpor-bundle", "torpor-engine", "torpor-gateway", "torpor-manifest", "torpor-nn"]),
+    (
+        "torpor-fuzz",
+        &["torpor-bundle", "torpor-engine", "torpor-gateway", "torpor-manifest", "torpor-nn", "torpor-worker"],
+    ),
     ("xtask", &[]),
 ];
 
@@ -50,7 +55,7 @@ const GUEST: &str = "torpor-guest";
 const OUTSIDE: [&str; 2] = ["torpor-tests", "torpor-benches"];
 
 /// Libraries that only some crates may name, and why. A `*` at the end stands for any rest.
-const FENCES: [(&[&str], &[&str], &str); 7] = [
+const FENCES: [(&[&str], &[&str], &str); 8] = [
     (&["wasmtime*", "wasmparser"], &["torpor-engine"], "no other crate knows the Wasm engine"),
     (&["wit-component"], &["torpor-bundle"], "a module becomes a component where it is packed, and nowhere else"),
     (&["ort", "ort-sys"], &["torpor-backend-onnxruntime"], "no other crate knows ONNX Runtime"),
@@ -61,6 +66,7 @@ const FENCES: [(&[&str], &[&str], &str); 7] = [
         &["torpor-gateway"],
         "sockets, servers and TLS end in the gateway",
     ),
+    (&["landlock", "seccompiler"], &["torpor-worker"], "the worker shuts itself in, and nobody else does"),
     (&["anyhow"], &["torpor", "xtask"], "libraries give errors that callers can tell apart"),
 ];
 
@@ -174,6 +180,7 @@ mod tests {
         wrong("torpor-nn", "torpor-engine", "direction");
         wrong("torpor-bundle", "torpor-engine", "direction");
         wrong("torpor-backend-tract", "torpor-backend-onnxruntime", "direction");
+        wrong("torpor-worker", "torpor-backend-tract", "direction");
         wrong("xtask", "torpor-manifest", "direction");
     }
 
@@ -188,6 +195,7 @@ mod tests {
         wrong("torpor-nn", "ort", "torpor-backend-onnxruntime");
         wrong("torpor-engine", "tract-onnx", "torpor-backend-tract");
         wrong("torpor-engine", "hyper", "torpor-gateway");
+        wrong("torpor-engine", "landlock", "torpor-worker");
         wrong("torpor-bundle", "anyhow", "xtask");
     }
 

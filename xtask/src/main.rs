@@ -94,6 +94,11 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Models in worker processes against models in the host's own, side by side
+    Isolation {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -124,5 +129,6 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Bench(Bench::Wake { args }) => suite::bench(&tree, "wake", &args),
         Task::Bench(Bench::Guest { args }) => suite::bench(&tree, "guest", &args),
         Task::Bench(Bench::Density { args }) => suite::bench(&tree, "density", &args),
+        Task::Bench(Bench::Isolation { args }) => suite::bench(&tree, "isolation", &args),
     }
 }

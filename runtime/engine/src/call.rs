@@ -83,7 +83,9 @@ impl Record {
             Err(CallError::InvalidInput(_)) => Outcome::Refused,
             Err(CallError::QueueFull { .. } | CallError::NoMemory { .. }) => Outcome::Shed,
             Err(CallError::Deadline { .. }) => Outcome::Late,
-            Err(CallError::Unavailable { .. } | CallError::Failed { .. }) => Outcome::Failed,
+            Err(CallError::Unavailable { .. } | CallError::ModelEnded { .. } | CallError::Failed { .. }) => {
+                Outcome::Failed
+            }
         };
     }
 }

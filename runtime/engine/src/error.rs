@@ -181,6 +181,12 @@ pub enum CallError {
         /// The function.
         function: FunctionName,
     },
+    /// The process of one of the function's models ended before it had answered. The next request finds another.
+    #[error("`{function}` failed to answer: the worker process of its model ended")]
+    ModelEnded {
+        /// The function.
+        function: FunctionName,
+    },
     /// The function trapped, ran out of memory, or said that it failed.
     #[error("`{function}` failed to answer")]
     Failed {

@@ -2,8 +2,10 @@
 //!
 //! Whoever wants to run asks for a [`Lease`], which keeps the function warm. Wakes and sleeps run as tasks of their own, so a
 //! caller that hangs up stops neither. The lock is held for moments only: never across an await, and never while something
-//! is sent or dropped that could take it again. What a wake does is in `wake`, what a sleep does in `sleep`.
+//! is sent or dropped that could take it again. What a wake does is in `wake`, what a sleep does in `sleep`, and what comes of
+//! models whose processes end on their own in `end`.
 
+mod end;
 mod sleep;
 mod wake;
 
@@ -86,6 +88,7 @@ struct Gate {
     sleeps: u64,
     evictions: u64,
     last_sleep: Option<SleepCause>,
+    model_ends: u64,
     calls: u64,
     last_call: Option<SystemTime>,
 }
@@ -138,6 +141,7 @@ impl Function {
             sleeps: 0,
             evictions: 0,
             last_sleep: None,
+            model_ends: 0,
             calls: 0,
             last_call: None,
         };
@@ -234,6 +238,8 @@ impl Function {
             backend: model.backend.kind().name(),
             backend_version: model.backend.version().to_owned(),
             tier: warm.map(|warm| warm.models.tier(index).name()),
+            isolation: model.isolation.as_str(),
+            process: warm.and_then(|warm| warm.models.process(model.name.as_str())),
         });
         FunctionStatus {
             state: gate.life.state(),
@@ -254,6 +260,7 @@ impl Function {
             sleeps: gate.sleeps,
             evictions: gate.evictions,
             last_sleep: gate.last_sleep.map(SleepCause::as_str),
+            model_ends: gate.model_ends,
             last_wake: gate.last_wake,
             cause: gate.cause.clone(),
             ..FunctionStatus::at_rest(&inner.manifest)
@@ -307,6 +314,11 @@ impl Inner {
     pub(crate) async fn acquire(self: &Arc<Self>, lacked_memory: &AtomicBool) -> Result<Lease, CallError> {
         let (wake, (id, admitted)) = {
             let mut gate = self.gate();
+            if let Some(remains) = self.models_ended(&mut gate) {
+                drop(gate);
+                self.bury(remains);
+                gate = self.gate();
+            }
             let asleep = gate.life.state() != State::Warm;
             match gate.life.arrive(Instant::now()) {
                 Arrival::Run => return Ok(self.lease(&mut gate, None)),
@@ -387,6 +399,16 @@ impl Lease {
         // Only `drop` takes it.
         self.warm.as_deref().expect("a lease holds its function until it is dropped")
     }
+
+    /// What a caller is told of a call that failed with `error`: that it failed because the process of a model ended, if it did.
+    pub(crate) fn explained(&self, error: CallError) -> CallError {
+        match error {
+            CallError::Failed { function } if self.warm().models.ended().is_some() => {
+                CallError::ModelEnded { function }
+            }
+            error => error,
+        }
+    }
 }
 
 impl Drop for Lease {
@@ -396,17 +418,21 @@ impl Drop for Lease {
         self.warm = None;
         let function = &self.function;
         function.metrics.active.dec();
-        let (admitted, idle, news) = {
+        let (remains, admitted, idle, news) = {
             let mut gate = function.gate();
             gate.life.finish(Instant::now());
             gate.calls += 1;
             gate.last_call = Some(SystemTime::now());
             let news = gate.ran(first_run);
-            (function.admissible(&mut gate), gate.life.active() == 0, news)
+            let remains = function.models_ended(&mut gate);
+            (remains, function.admissible(&mut gate), gate.life.active() == 0, news)
         };
         hand_out(admitted);
         if let Some(took) = news {
             function.metrics.wake_phase(Phase::FirstRun, took);
+        }
+        if let Some(remains) = remains {
+            function.bury(remains);
         }
         if idle {
             function.changed.notify_waiters();

@@ -11,6 +11,11 @@ const FIRST_BACK_OFF: Duration = Duration::from_millis(500);
 /// The longest back-off.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 
+/// Times in a row that a function whose models ended is woken again at once.
+const AT_ONCE: u32 = 2;
+/// A function that stays warm for this long has not failed in a row.
+const STEADY: Duration = Duration::from_secs(60);
+
 /// What the manifest says about scaling.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Policy {
@@ -63,6 +68,17 @@ pub(crate) enum AfterSleep {
     Wake,
 }
 
+/// What to do when a function's models have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AfterEnd {
+    /// Stay cold.
+    Rest,
+    /// Somebody waits, or the function is to be warm: start a wake.
+    Wake,
+    /// It has happened too often: everybody who waits is to be told, and nobody waits any more.
+    BackOff(Duration),
+}
+
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
     policy: Policy,
@@ -72,13 +88,27 @@ pub(crate) struct Lifecycle {
     /// When the last request ended, or the wake if none came since.
     idle_since: Instant,
     failures: u32,
+    /// When it became warm.
+    warm_since: Instant,
+    /// Times in a row that its models ended.
+    ends: u32,
     /// Until when a failed function refuses to try again.
     retry_at: Instant,
 }
 
 impl Lifecycle {
     pub(crate) fn new(policy: Policy, now: Instant) -> Self {
-        Lifecycle { policy, state: State::Cold, active: 0, waiting: 0, idle_since: now, failures: 0, retry_at: now }
+        Lifecycle {
+            policy,
+            state: State::Cold,
+            active: 0,
+            waiting: 0,
+            idle_since: now,
+            failures: 0,
+            warm_since: now,
+            ends: 0,
+            retry_at: now,
+        }
     }
 
     pub(crate) fn state(&self) -> State {
@@ -166,12 +196,38 @@ impl Lifecycle {
         self.state = State::Warm;
         self.failures = 0;
         self.idle_since = now;
+        self.warm_since = now;
+    }
+
+    /// The processes of a warm function's models have ended. Whoever arrives waits, until what counted as theirs is given back.
+    pub(crate) fn models_are_gone(&mut self) {
+        self.state = State::Sleeping;
+    }
+
+    /// It is given back. Requests that run go on, and will find out what happened.
+    pub(crate) fn models_ended(&mut self, now: Instant) -> AfterEnd {
+        if now.saturating_duration_since(self.warm_since) >= STEADY {
+            self.ends = 0;
+        }
+        self.ends = self.ends.saturating_add(1);
+        if let Some(earlier) = self.ends.checked_sub(AT_ONCE + 1) {
+            let back_off = back_off(earlier);
+            self.state = State::Failed;
+            self.waiting = 0;
+            self.retry_at = now + back_off;
+            AfterEnd::BackOff(back_off)
+        } else if self.waiting > 0 || self.policy.keep_warm {
+            self.state = State::Waking;
+            AfterEnd::Wake
+        } else {
+            self.state = State::Cold;
+            AfterEnd::Rest
+        }
     }
 
     /// The wake did not succeed: everybody who waits is to be told, and nobody waits any more. Returns the back-off.
     pub(crate) fn wake_failed(&mut self, now: Instant) -> Duration {
-        let doubled = FIRST_BACK_OFF.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
-        let back_off = doubled.min(LONGEST_BACK_OFF);
+        let back_off = back_off(self.failures);
         self.failures = self.failures.saturating_add(1);
         self.state = State::Failed;
         self.waiting = 0;
@@ -238,6 +294,12 @@ impl Lifecycle {
     }
 }
 
+/// The back-off after so many earlier failures.
+fn back_off(earlier: u32) -> Duration {
+    let doubled = FIRST_BACK_OFF.saturating_mul(1_u32.checked_shl(earlier).unwrap_or(u32::MAX));
+    doubled.min(LONGEST_BACK_OFF)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,6 +315,12 @@ mod tests {
             let policy = Policy { keep_warm: false, idle_timeout: Duration::from_secs(30), max_concurrency, queue };
             let now = Instant::now();
             Scene { life: Lifecycle::new(policy, now), now }
+        }
+
+        fn models_end(&mut self) -> AfterEnd {
+            self.life.models_are_gone();
+            assert!(self.life.idle_since().is_none() && !self.life.evict(), "nobody evicts what is gone");
+            self.life.models_ended(self.now)
         }
 
         fn warm(max_concurrency: usize, queue: usize) -> Self {
@@ -394,6 +462,49 @@ mod tests {
         assert!(scene.life.withdraw());
         assert_eq!(scene.life.state(), State::Cold);
         assert!(!scene.life.withdraw() && !scene.life.evict());
+    }
+
+    #[test]
+    fn models_that_ended_are_replaced_and_those_that_keep_ending_back_off() {
+        let mut scene = Scene::warm(1, 8);
+        assert_eq!(scene.models_end(), AfterEnd::Rest);
+        assert_eq!(scene.arrive(), Arrival::WaitAndWake, "the next request wakes it at once");
+        scene.life.woke(scene.now);
+        assert!(scene.life.admit());
+        assert_eq!(scene.arrive(), Arrival::Wait);
+        assert_eq!(scene.models_end(), AfterEnd::Wake, "somebody waits");
+        scene.life.finish(scene.now);
+        scene.life.woke(scene.now);
+        assert!(scene.life.admit(), "who waited is served");
+        assert_eq!(scene.arrive(), Arrival::Wait);
+        assert_eq!(scene.models_end(), AfterEnd::BackOff(Duration::from_millis(500)));
+        scene.life.finish(scene.now);
+        assert_eq!((scene.arrive(), scene.life.waiting()), (Arrival::Failed, 0));
+        scene.pass(0.5);
+        assert_eq!(scene.arrive(), Arrival::WaitAndWake);
+        scene.life.woke(scene.now);
+        assert_eq!(scene.models_end(), AfterEnd::BackOff(Duration::from_secs(1)));
+        scene.pass(1.0);
+        assert_eq!(scene.arrive(), Arrival::WaitAndWake);
+        scene.life.woke(scene.now);
+        scene.pass(60.0);
+        assert_eq!(scene.models_end(), AfterEnd::Wake, "it was steady for long enough");
+    }
+
+    #[test]
+    fn who_runs_when_the_models_end_keeps_the_next_ones_awake() {
+        let mut scene = Scene::warm(2, 8);
+        assert_eq!(scene.arrive(), Arrival::Run);
+        assert_eq!(scene.models_end(), AfterEnd::Rest);
+        assert_eq!(scene.arrive(), Arrival::WaitAndWake);
+        scene.life.woke(scene.now);
+        assert!(scene.life.admit());
+        scene.life.finish(scene.now);
+        scene.pass(30.0);
+        assert!(!scene.try_sleep(), "one of the two still runs");
+        scene.life.finish(scene.now);
+        scene.pass(30.0);
+        assert!(scene.try_sleep());
     }
 
     #[test]

@@ -4,7 +4,12 @@
 /// Memory of this process that no file backs, in bytes; `None` where the system does not tell. What is mapped from files, such as
 /// code, the system can take back and read again.
 pub(crate) fn anonymous() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    anonymous_of("self")
+}
+
+/// The same of any process, by its number.
+pub(crate) fn anonymous_of(process: &str) -> Option<u64> {
+    let statm = std::fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
     let mut pages = statm.split(' ').skip(1).map(str::parse::<u64>);
     let (resident, shared) = (pages.next()?.ok()?, pages.next()?.ok()?);
     Some(resident.saturating_sub(shared) * 4096)

@@ -50,9 +50,12 @@ pub struct FunctionStatus {
     pub evictions: u64,
     /// Why it slept last: `idle`, `budget` or `retired`; `None` if it did not yet.
     pub last_sleep: Option<&'static str>,
+    /// Times that the process of one of its models ended on its own.
+    pub model_ends: u64,
     /// The parts of the last wake.
     pub last_wake: Option<WakeTiming>,
-    /// Why the last wake did not succeed, or why the function was not deployed; `None` once it has woken.
+    /// Why the last wake did not succeed, how the process of a model ended, or why the function was not deployed; `None` once it has
+    /// woken.
     pub cause: Option<String>,
 }
 
@@ -100,6 +103,7 @@ impl FunctionStatus {
             sleeps: 0,
             evictions: 0,
             last_sleep: None,
+            model_ends: 0,
             last_wake: None,
             cause: None,
         }
@@ -128,6 +132,10 @@ pub struct ModelStatus {
     pub backend_version: String,
     /// How it is open: `original`, `baseline` or `optimized`; `None` while the function is not warm.
     pub tier: Option<&'static str>,
+    /// Whether it is in the host's process, or in one of its own.
+    pub isolation: &'static str,
+    /// The process of its own; `None` while it has none.
+    pub process: Option<u32>,
 }
 
 pub(crate) fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

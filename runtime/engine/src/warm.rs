@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 use torpor_bundle::{Blob, Bundle, Digest};
-use torpor_manifest::{BackendChoice, FunctionName, Manifest, ModelGrant, ModelName};
+use torpor_manifest::{BackendChoice, FunctionName, Isolation, Manifest, ModelGrant, ModelName};
 use torpor_nn::{
     Backend, BackendKind, Backends, Choice, Device, Model, ModelFiles, ModelFormat, OpenOptions, Plan, Precision, Tier,
     Upgrade,
@@ -64,6 +64,7 @@ pub(crate) struct Recipe {
 pub(crate) struct Ingredient {
     pub(crate) name: ModelName,
     pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) isolation: Isolation,
     blob: Blob,
     weights: Option<Blob>,
     /// The labels of its outputs, by their names.
@@ -78,7 +79,8 @@ pub(crate) struct Warm {
     pub(crate) code: Code,
     pub(crate) models: Arc<Models>,
     pub(crate) timing: WakeTiming,
-    /// How much the process grew during the wake, in bytes. Other functions that woke meanwhile are in it.
+    /// How much the process grew during the wake, in bytes, and what the models' own processes have. Other functions that woke
+    /// meanwhile are in it.
     pub(crate) memory: Option<u64>,
 }
 
@@ -125,11 +127,16 @@ impl Recipe {
             let format: ModelFormat =
                 model.format.parse().map_err(|error: torpor_nn::UnknownFormat| failed(error.into()))?;
             let options = options(grant);
-            let backend = Arc::clone(backends.choose(choice(grant.backend), format, &options).map_err(failed)?);
+            let backend = backends.choose(choice(grant.backend), format, &options).map_err(failed)?;
+            let backend = match grant.isolation {
+                Isolation::Host => Arc::clone(backend),
+                Isolation::Process => backends.isolated(backend, grant.memory.as_u64()).map_err(failed)?,
+            };
             let weights = model.weights.as_ref().map(|weights| weights.path.clone());
             let files = ModelFiles { format, model: model.blob.path.clone(), weights };
             let (blob, weights, labels) = (model.blob.clone(), model.weights.clone(), model.labels.clone());
-            Ok(Ingredient { name: name.clone(), backend, blob, weights, labels, files, options })
+            let (name, isolation) = (name.clone(), grant.isolation);
+            Ok(Ingredient { name, backend, isolation, blob, weights, labels, files, options })
         };
         Ok(Recipe {
             function: manifest.name.clone(),
@@ -313,7 +320,12 @@ impl Ingredient {
         };
         if let Some((files, plan)) = optimized {
             let upgrade = plan.upgrade_after.map(|after| Upgrade { after, tier: Tier::Optimized });
-            match open(files, plan.first, upgrade).await {
+            let (first, upgrade) = match (self.isolation, upgrade) {
+                // Another tier beside the first would need another worker, so the one that is to stay is opened at once.
+                (Isolation::Process, Some(Upgrade { tier, .. })) => (tier, None),
+                (_, upgrade) => (plan.first, upgrade),
+            };
+            match open(files, first, upgrade).await {
                 Ok(model) => return Ok((model, labels)),
                 Err(error) => {
                     tracing::warn!(model = %self.name, error = chain(&error), "the optimized form does not open")
@@ -364,6 +376,7 @@ impl Warm {
         let (code, map, link) = code.map_err(|_| WakeError::Interrupted)??;
         let timing = WakeTiming { map, link, session, first_run: None, total: start.elapsed() };
         let memory = before.zip(memory::anonymous()).map(|(before, after)| after.saturating_sub(before));
+        let memory = memory.map(|grown| grown + models.elsewhere());
         Ok(Warm { code, models, timing, memory })
     }
 
@@ -414,6 +427,24 @@ impl Models {
     /// The labels of an output, where the bundle has some.
     pub(crate) fn labels(&self, model: usize, output: &str) -> Option<&[String]> {
         self.models[model].labels.get(output).map(Vec::as_slice)
+    }
+
+    /// The process that holds a model, where it is not this one and has not ended.
+    pub(crate) fn process(&self, name: &str) -> Option<u32> {
+        let model = &self.models.get(self.position(name)?)?.model;
+        model.process().filter(|_| model.ended().is_none())
+    }
+
+    /// Memory of all processes of their own that no file backs, in bytes.
+    pub(crate) fn elsewhere(&self) -> u64 {
+        let processes = self.models.iter().filter_map(|granted| granted.model.process());
+        processes.filter_map(|process| memory::anonymous_of(&process.to_string())).sum()
+    }
+
+    /// How the process of a model has ended, for the operator, if any has.
+    pub(crate) fn ended(&self) -> Option<String> {
+        let ended = self.models.iter().find_map(|granted| granted.model.ended().map(|how| (&granted.name, how)));
+        ended.map(|(name, how)| format!("the worker process of the model `{name}` ended: {how}"))
     }
 
     /// Runs a model once.

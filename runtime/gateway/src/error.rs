@@ -101,7 +101,7 @@ impl From<CallError> for ApiError {
             }
             CallError::Deadline { .. } => Code::Deadline,
             // Not 503: trying again at once would not help, and it is for the operator to act.
-            CallError::Unavailable { .. } | CallError::Failed { .. } => Code::Failed,
+            CallError::Unavailable { .. } | CallError::ModelEnded { .. } | CallError::Failed { .. } => Code::Failed,
         };
         ApiError { code, text, help: None }
     }

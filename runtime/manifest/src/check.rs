@@ -2,7 +2,7 @@
 
 use crate::{
     Allow, BackendChoice, ByteSize, Command, Diagnostics, EnvValue, FileGrant, HostPort, HttpTrigger, InferenceTrigger,
-    Limits, Manifest, Method, ModelGrant, ModelName, Scale, Triggers,
+    Isolation, Limits, Manifest, Method, ModelGrant, ModelName, Scale, Triggers,
     choice::Choice,
     environment::Lookup,
     manifest::{LIMITS, MODEL, SCALE},
@@ -153,6 +153,12 @@ fn models(report: &mut Report<'_>, root: &Section<'_>) -> BTreeMap<ModelName, Mo
             let message = format!("`{}` has no effect with the backend `tract`", section.full("threads"));
             let help = "tract runs a model on one thread: leave `threads` out, and set `parallel` for more runs at the same time";
             report.mistake(&section.place("threads"), message, "more than one thread", help);
+        }
+        if grant.isolation == Isolation::Host && section.has("memory") {
+            let message =
+                format!("`{}` has no effect where the model runs in the host's process", section.full("memory"));
+            let help = "write `isolation = \"process\"` beside it, or leave it out";
+            report.mistake(&section.place("memory"), message, "no process that it could bound", help);
         }
         if let Some(name) = name {
             models.insert(name, grant);

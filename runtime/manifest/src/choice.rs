@@ -117,6 +117,17 @@ pub enum Precision {
 }
 choice!(Precision { F32 => "f32", Bf16 => "bf16", F16 => "f16" } no_hint);
 
+/// Where a model is opened and run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Isolation {
+    /// In the host's own process.
+    #[default]
+    Host,
+    /// In a process of its own.
+    Process,
+}
+choice!(Isolation { Host => "host", Process => "process" } no_hint);
+
 /// An HTTP method that a route may be limited to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each variant is the method of its name")]

@@ -29,7 +29,7 @@ mod suggest;
 mod together;
 
 pub use check::{MAX_TEXT, parse};
-pub use choice::{BackendChoice, Device, Method, Precision};
+pub use choice::{BackendChoice, Device, Isolation, Method, Precision};
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use environment::Lookup;
 pub use error::Error;

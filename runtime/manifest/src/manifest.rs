@@ -3,7 +3,8 @@
 //! A table whose keys all have defaults is declared by [`settings`], one line for each key; the others have their rows in `schema`.
 
 use crate::{
-    BackendChoice, ByteSize, Device, FunctionName, HostPort, Method, ModelName, Precision, RoutePath, schema::settings,
+    BackendChoice, ByteSize, Device, FunctionName, HostPort, Isolation, Method, ModelName, Precision, RoutePath,
+    schema::settings,
 };
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
@@ -63,6 +64,10 @@ settings! {
             "threads within one run";
         "parallel" parallel: usize = 1, integer(1..=256),
             "runs at the same time";
+        "isolation" isolation: Isolation = Isolation::Host, word(),
+            "the process it is opened and run in: the host's, or one of its own, whose crash harms no other model";
+        "memory" memory: ByteSize = ByteSize::gib(1), size(ByteSize::mib(1)..=ByteSize::gib(1024)),
+            "what it may take of memory where `isolation` is `process`, the library's own not counted";
     }
 }
 

@@ -1,7 +1,7 @@
 //! The two traits that a backend implements.
 
 use crate::{Cancel, Error, ModelFiles};
-use std::{fmt, num::NonZeroUsize, path::Path, str::FromStr, sync::Arc};
+use std::{fmt, num::NonZeroUsize, path::Path, str::FromStr, sync::Arc, time::Duration};
 use torpor_tensor::{NamedTensor, Signature};
 
 /// The inference libraries that Torpor has a backend for.
@@ -279,4 +279,39 @@ pub trait Session: Send + Sync {
     /// [`Error::Input`] or [`Error::Rejected`] when the inputs do not fit, [`Error::Cancelled`] when `cancel` stopped it, else
     /// [`Error::Run`].
     fn run(&self, inputs: &[NamedTensor], cancel: &Cancel) -> Result<Vec<NamedTensor>, Error>;
+
+    /// Runs the model, and waits no longer than `patience`. `None` where a run that has begun cannot be left.
+    fn begin(&self, _inputs: &[NamedTensor], _patience: Duration) -> Option<Begun> {
+        None
+    }
+
+    /// The process that holds the model, where it is not this one.
+    fn process(&self) -> Option<u32> {
+        None
+    }
+
+    /// How that process has ended, for the operator; `None` while it has not. No run can succeed any more then.
+    fn ended(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// The rest of a run that has begun: waits for its end, as [`Session::run`] does.
+pub type Rest = Box<dyn FnOnce(&Cancel) -> Result<Vec<NamedTensor>, Error> + Send>;
+
+/// A run that has begun.
+pub enum Begun {
+    /// It has ended already.
+    Done(Result<Vec<NamedTensor>, Error>),
+    /// It goes on.
+    Pending(Rest),
+}
+
+/// What gives models processes of their own. One per host.
+pub trait Isolation: Send + Sync {
+    /// A backend that opens what `backend` opens, but each model in a process of its own, which may take `memory` bytes for it.
+    ///
+    /// # Errors
+    /// What is missing on this host.
+    fn isolate(&self, backend: &Arc<dyn Backend>, memory: u64) -> Result<Arc<dyn Backend>, String>;
 }

@@ -1,6 +1,6 @@
 //! The backends of this host: which are here, which are not and why.
 
-use crate::{Backend, BackendKind, Error, ModelFormat, OpenOptions};
+use crate::{Backend, BackendKind, Error, Isolation, ModelFormat, OpenOptions};
 use std::sync::Arc;
 
 /// Which backend a function wants.
@@ -17,6 +17,7 @@ pub enum Choice {
 pub struct Backends {
     present: Vec<Arc<dyn Backend>>,
     missing: Vec<(BackendKind, String)>,
+    isolation: Option<Arc<dyn Isolation>>,
 }
 
 impl Backends {
@@ -30,6 +31,11 @@ impl Backends {
         self.missing.push((kind, reason));
     }
 
+    /// Sets what gives models processes of their own.
+    pub fn isolate_by(&mut self, isolation: Arc<dyn Isolation>) {
+        self.isolation = Some(isolation);
+    }
+
     /// The backends that are ready for use.
     pub fn present(&self) -> impl Iterator<Item = &Arc<dyn Backend>> {
         self.present.iter()
@@ -38,6 +44,18 @@ impl Backends {
     /// The backends that are not here, each with the reason.
     pub fn missing(&self) -> impl Iterator<Item = (BackendKind, &str)> {
         self.missing.iter().map(|(kind, reason)| (*kind, reason.as_str()))
+    }
+
+    /// A backend that is `backend`, but opens each model in a process of its own, which may take `memory` bytes for it.
+    ///
+    /// # Errors
+    /// When this host has no such processes.
+    pub fn isolated(&self, backend: &Arc<dyn Backend>, memory: u64) -> Result<Arc<dyn Backend>, Error> {
+        let isolated = match &self.isolation {
+            Some(isolation) => isolation.isolate(backend, memory),
+            None => Err("no worker processes are possible on this host; write `isolation = \"host\"`".to_owned()),
+        };
+        isolated.map_err(|reason| Error::Unsupported { backend: backend.kind(), reason })
     }
 
     /// Finds the backend for a model.

@@ -1,8 +1,11 @@
 //! A backend that computes nothing, so that workers and cancellation can be tested without a model file.
 
-use crate::{Backend, BackendKind, Cancel, Error, ModelFiles, ModelFormat, OpenOptions, Session, Tier};
+use crate::{Backend, BackendKind, Begun, Cancel, Error, ModelFiles, ModelFormat, OpenOptions, Session, Tier};
 use std::{
-    sync::{Arc, Barrier, Mutex, PoisonError},
+    sync::{
+        Arc, Barrier, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::{self, ThreadId},
     time::Duration,
 };
@@ -29,6 +32,7 @@ enum Behaviour {
     Unopenable(&'static str),
     Rendezvous(Arc<Barrier>),
     UntilCancelled,
+    Left(Arc<AtomicUsize>),
 }
 
 impl FakeModel {
@@ -77,6 +81,11 @@ impl FakeModel {
         Self::new(Behaviour::UntilCancelled)
     }
 
+    /// Returns its input, but never where it was called. Counts in `begun` how often it was begun there.
+    pub(crate) fn left(begun: &Arc<AtomicUsize>) -> Self {
+        Self::new(Behaviour::Left(Arc::clone(begun)))
+    }
+
     /// Turns cancelled when a run of this model has been.
     pub(crate) fn cancelled(&self) -> Cancel {
         self.seen.clone()
@@ -123,6 +132,7 @@ impl Backend for FakeBackend {
     }
 }
 
+#[derive(Clone)]
 struct FakeSession {
     model: FakeModel,
     tier: Tier,
@@ -138,7 +148,7 @@ impl Session for FakeSession {
         let thread = Some(thread::current().id());
         *self.model.last_thread.lock().unwrap_or_else(PoisonError::into_inner) = thread;
         match &self.model.behaviour {
-            Behaviour::Echo | Behaviour::Unopenable(_) => {}
+            Behaviour::Echo | Behaviour::Unopenable(_) | Behaviour::Left(_) => {}
             Behaviour::Panic => panic!("on purpose"),
             Behaviour::Rejects => {
                 return Err(Error::Rejected { backend: BackendKind::Fake, reason: "on principle".to_owned() });
@@ -162,5 +172,16 @@ impl Session for FakeSession {
             return Ok(Vec::new());
         }
         Ok(inputs.to_vec())
+    }
+
+    fn begin(&self, inputs: &[NamedTensor], _patience: Duration) -> Option<Begun> {
+        let Behaviour::Left(begun) = &self.model.behaviour else { return None };
+        begun.fetch_add(1, Ordering::SeqCst);
+        let (session, inputs) = (self.clone(), inputs.to_vec());
+        Some(Begun::Pending(Box::new(move |cancel| session.run(&inputs, cancel))))
+    }
+
+    fn process(&self) -> Option<u32> {
+        matches!(self.model.behaviour, Behaviour::Left(_)).then_some(1)
     }
 }

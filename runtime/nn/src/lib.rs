@@ -18,7 +18,10 @@ mod plan;
 mod queue;
 mod quick;
 
-pub use backend::{Backend, BackendKind, Device, ModelFormat, OpenOptions, Precision, Session, Tier, UnknownFormat};
+pub use backend::{
+    Backend, BackendKind, Begun, Device, Isolation, ModelFormat, OpenOptions, Precision, Rest, Session, Tier,
+    UnknownFormat,
+};
 pub use backends::{Backends, Choice};
 pub use cancel::Cancel;
 pub use files::ModelFiles;
@@ -94,6 +97,14 @@ pub enum Error {
         /// The backend.
         backend: BackendKind,
         /// The library's own words.
+        reason: String,
+    },
+    /// The process that held the model has ended, before the run or in it.
+    #[error("the process that ran the model on `{backend}` ended: {reason}")]
+    Ended {
+        /// The backend.
+        backend: BackendKind,
+        /// How it ended.
         reason: String,
     },
     /// The run was stopped because nobody waits for it any longer.

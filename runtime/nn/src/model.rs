@@ -1,7 +1,7 @@
 //! A session with worker threads of its own: the bridge from async code to blocking native runs.
 
 use crate::{
-    Backend, BackendKind, Cancel, Error, ModelFiles, OpenOptions, Session, Tier,
+    Backend, BackendKind, Begun, Cancel, Error, ModelFiles, OpenOptions, Rest, Session, Tier,
     queue::{PushError, Queue},
     quick::{Class, Quick},
 };
@@ -23,6 +23,9 @@ use torpor_tensor::{NamedTensor, Signature};
 const QUEUE: usize = 4096;
 /// The priority of a thread that nobody waits for.
 const LOWEST: i32 = 19;
+
+/// How long a run that was expected to be quick may keep its caller's thread, where it can be left.
+const PATIENCE: Duration = Duration::from_micros(200);
 
 /// An open model. At most `parallel` runs happen at a time, on the model's own threads; only those that are known to take less
 /// time than the way there and back happen on their caller's thread. Dropping it, or better [`Model::close`], ends the threads;
@@ -72,10 +75,18 @@ struct Upgrading {
 }
 
 struct Job {
-    inputs: Vec<NamedTensor>,
+    work: Work,
     class: Class,
     cancel: Cancel,
     reply: oneshot::Sender<Result<Vec<NamedTensor>, Error>>,
+}
+
+/// What a worker has to do for a caller.
+enum Work {
+    /// The whole run.
+    Run(Vec<NamedTensor>),
+    /// What is left of one that began where it was called, and was not as quick as expected.
+    Finish(Rest),
 }
 
 /// Closes the queue when the model is dropped, or was never finished, so that its workers end.
@@ -152,6 +163,16 @@ impl Model {
         self.runner.opened.load().tier
     }
 
+    /// The process that holds the model, where it is not this one.
+    pub fn process(&self) -> Option<u32> {
+        self.runner.opened.load().session.process()
+    }
+
+    /// How that process has ended, for the operator; `None` while it has not. No run can succeed any more then.
+    pub fn ended(&self) -> Option<String> {
+        self.runner.opened.load().session.ended().map(str::to_owned)
+    }
+
     /// Runs the model once. Dropping the future cancels the run.
     ///
     /// # Errors
@@ -167,19 +188,28 @@ impl Model {
         let runner = &self.runner;
         runner.signature.check_inputs(&inputs).map_err(|mismatch| Error::Input(mismatch.to_string()))?;
         let class = Class::of(&inputs);
-        if runner.quick.expected(class)
-            && let Some(_place) = self.jobs.0.enter()
-        {
-            return runner.run(&inputs, class, &Cancel::never());
-        }
         let (reply, answer) = oneshot::channel();
         let cancel = Cancel::default();
         let _cancel = CancelOnDrop(cancel.clone());
-        self.jobs.0.push(Job { inputs, class, cancel, reply }).map_err(|error| match error {
+        let ended = |_: oneshot::error::RecvError| Err(runner.failed("its worker ended without an answer".to_owned()));
+        if runner.quick.expected(class)
+            && let Some(place) = self.jobs.0.enter()
+        {
+            return match runner.run_here(inputs, class) {
+                Begun::Done(answer) => answer,
+                Begun::Pending(finish) => {
+                    let work = Work::Finish(finish);
+                    self.jobs.0.hand_on(place, Job { work, class, cancel, reply });
+                    answer.await.unwrap_or_else(ended)
+                }
+            };
+        }
+        let work = Work::Run(inputs);
+        self.jobs.0.push(Job { work, class, cancel, reply }).map_err(|error| match error {
             PushError::Full => Error::Overloaded,
             PushError::Closed => runner.failed("its workers have ended".to_owned()),
         })?;
-        answer.await.unwrap_or_else(|_| Err(runner.failed("its worker ended without an answer".to_owned())))
+        answer.await.unwrap_or_else(ended)
     }
 
     /// Ends the workers and frees the session. Blocks until both are done, which includes a run that is under way.
@@ -226,7 +256,8 @@ impl Upgrading {
 impl Runner {
     fn new(backend: BackendKind, opened: Opened, upgrading: Option<Upgrading>) -> Self {
         let signature = Arc::new(opened.session.signature().clone());
-        Runner { opened: ArcSwap::from_pointee(opened), backend, signature, quick: Quick::new(), upgrading }
+        let quick = if opened.session.process().is_some() { Quick::elsewhere() } else { Quick::new() };
+        Runner { opened: ArcSwap::from_pointee(opened), backend, signature, quick, upgrading }
     }
 
     /// Opens the better tier on a thread of its own.
@@ -271,22 +302,26 @@ impl Runner {
 
     /// Runs jobs until the queue is closed.
     fn work(self: &Arc<Self>, queue: &Queue<Job>) {
-        while let Some((Job { inputs, class, cancel, reply }, place)) = queue.pop() {
-            if cancel.is_cancelled() {
+        while let Some((Job { work, class, cancel, reply }, place)) = queue.pop() {
+            // What has begun already is ended all the same, since its session waits for its end.
+            if cancel.is_cancelled() && matches!(work, Work::Run(_)) {
                 continue;
             }
-            let answer = self.run(&inputs, class, &cancel);
+            let answer = self.run(work, class, &cancel);
             drop(place);
             // The receiver is gone when the caller hung up meanwhile; the answer is of no use to anybody then.
             let _ = reply.send(answer);
         }
     }
 
-    fn run(self: &Arc<Self>, inputs: &[NamedTensor], class: Class, cancel: &Cancel) -> Result<Vec<NamedTensor>, Error> {
+    fn run(self: &Arc<Self>, work: Work, class: Class, cancel: &Cancel) -> Result<Vec<NamedTensor>, Error> {
         let start = Instant::now();
         let opened = self.opened.load();
         // A panic in a backend fails this run, not the thread: the next caller must not find the queue unattended.
-        let answer = catch_unwind(AssertUnwindSafe(|| opened.session.run(inputs, cancel)));
+        let answer = catch_unwind(AssertUnwindSafe(|| match work {
+            Work::Run(inputs) => opened.session.run(&inputs, cancel),
+            Work::Finish(finish) => finish(cancel),
+        }));
         drop(opened);
         let took = start.elapsed();
         self.quick.learn(class, took);
@@ -296,6 +331,20 @@ impl Runner {
             self.upgrade(upgrading);
         }
         answer.unwrap_or_else(|panic| Err(self.failed(format!("the backend panicked: {}", panic_text(&*panic)))))
+    }
+
+    /// Does a run that is expected to be quick on the thread of its caller, or begins it there where it can be left.
+    fn run_here(self: &Arc<Self>, inputs: Vec<NamedTensor>, class: Class) -> Begun {
+        let start = Instant::now();
+        // What has begun ends on the session it began on, which it holds by itself.
+        let begun = self.opened.load().session.begin(&inputs, PATIENCE);
+        match begun {
+            None => Begun::Done(self.run(Work::Run(inputs), class, &Cancel::never())),
+            Some(begun) => {
+                self.quick.learn(class, start.elapsed());
+                begun
+            }
+        }
     }
 
     fn failed(&self, reason: String) -> Error {
@@ -320,7 +369,7 @@ mod tests {
         fake::{FakeBackend, FakeModel},
     };
     use bytes::Bytes;
-    use std::{num::NonZeroUsize, time::Duration};
+    use std::{num::NonZeroUsize, sync::atomic::Ordering};
     use torpor_tensor::{DType, Tensor};
 
     fn input(value: u8) -> Vec<NamedTensor> {
@@ -380,6 +429,20 @@ mod tests {
         assert!(!ran_here().await, "nothing is known of the model before its first run");
         // A busy machine may make a quick run look slow, so how many it takes is not for this test to say.
         while !ran_here().await {}
+    }
+
+    #[tokio::test]
+    async fn a_run_that_was_left_ends_on_a_thread_of_the_model() {
+        let begun = Arc::default();
+        let fake = FakeModel::left(&begun);
+        let last_thread = fake.last_thread();
+        let model = open(fake, 1).await.unwrap();
+        // A busy machine may make a quick run look slow, so how many it takes is not for this test to say.
+        while begun.load(Ordering::SeqCst) < 3 {
+            assert_eq!(model.run(input(7)).await.unwrap()[0].1.data()[..], [7]);
+            assert_ne!(*last_thread.lock().unwrap(), Some(thread::current().id()));
+        }
+        tokio::task::spawn_blocking(move || model.close()).await.unwrap();
     }
 
     #[tokio::test]

@@ -17,6 +17,8 @@ pub(crate) struct Queue<T> {
 
 struct State<T> {
     items: VecDeque<T>,
+    /// Items that have their places already.
+    begun: VecDeque<T>,
     places: usize,
     /// Workers that wait. Waking nobody costs a system call all the same.
     idle: usize,
@@ -36,7 +38,7 @@ pub(crate) enum PushError {
 impl<T> Queue<T> {
     /// A queue for `capacity` items that wait, and `places` that are worked on.
     pub(crate) fn new(capacity: usize, places: usize) -> Self {
-        let state = State { items: VecDeque::new(), places, idle: 0, closed: false };
+        let state = State { items: VecDeque::new(), begun: VecDeque::new(), places, idle: 0, closed: false };
         Queue { state: Mutex::new(state), changed: Condvar::new(), capacity }
     }
 
@@ -64,10 +66,20 @@ impl<T> Queue<T> {
         Ok(())
     }
 
+    /// Hands an item on that was begun in `place`, which it keeps. A worker is free for it, since there is one for each place.
+    pub(crate) fn hand_on(&self, place: Place<'_, T>, item: T) {
+        std::mem::forget(place);
+        self.state().begun.push_back(item);
+        self.changed.notify_one();
+    }
+
     /// Takes the first item and a place for it, and waits for both. `None` once the queue is closed and empty.
     pub(crate) fn pop(&self) -> Option<(T, Place<'_, T>)> {
         let mut state = self.state();
         loop {
+            if let Some(item) = state.begun.pop_front() {
+                return Some((item, Place(self)));
+            }
             if state.places > 0
                 && let Some(item) = state.items.pop_front()
             {
@@ -146,6 +158,23 @@ mod tests {
         assert!(queue.enter().is_some());
         queue.close();
         assert!(queue.enter().is_none());
+    }
+
+    #[test]
+    fn an_item_that_was_begun_keeps_its_place_and_overtakes() {
+        let queue = Queue::new(2, 1);
+        let place = queue.enter().unwrap();
+        queue.push(1).unwrap();
+        queue.hand_on(place, 2);
+        let (item, place) = queue.pop().unwrap();
+        assert_eq!(item, 2, "nobody else could be worked on before it");
+        assert!(queue.enter().is_none(), "its place is taken");
+        drop(place);
+        assert_eq!(pop(&queue), Some(1));
+        let place = queue.enter().unwrap();
+        queue.close();
+        queue.hand_on(place, 3);
+        assert_eq!((pop(&queue), pop(&queue)), (Some(3), None));
     }
 
     #[test]

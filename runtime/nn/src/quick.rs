@@ -13,6 +13,8 @@ use torpor_tensor::NamedTensor;
 
 /// About what a hop to another thread and back takes, with the processors busy.
 const QUICK: Duration = Duration::from_micros(20);
+/// The same with a run in another process: a hop there and back, and a run that is quick by itself.
+const QUICK_ELSEWHERE: Duration = Duration::from_micros(60);
 /// Quick runs before the first one that may happen on its caller's thread.
 const PROBATION: u32 = 16;
 /// What one quick run makes up for.
@@ -24,6 +26,8 @@ const CLASSES: usize = usize::BITS as usize + 1;
 pub(crate) struct Quick {
     /// For each class of sizes, the quick runs that are still missing.
     missing: [AtomicU32; CLASSES],
+    /// A run that takes no longer is quick.
+    quick: Duration,
 }
 
 /// Inputs of about the same size, for which runs are expected to take about the same time.
@@ -39,7 +43,12 @@ impl Class {
 
 impl Quick {
     pub(crate) fn new() -> Self {
-        Quick { missing: [const { AtomicU32::new(PROBATION) }; CLASSES] }
+        Quick { missing: [const { AtomicU32::new(PROBATION) }; CLASSES], quick: QUICK }
+    }
+
+    /// For a model in another process, whose runs can be left when they prove not to be quick.
+    pub(crate) fn elsewhere() -> Self {
+        Quick { quick: QUICK_ELSEWHERE, ..Quick::new() }
     }
 
     /// Whether a run on such inputs may happen on its caller's thread.
@@ -51,7 +60,7 @@ impl Quick {
     pub(crate) fn learn(&self, class: Class, took: Duration) {
         let missing = &self.missing[class.0];
         let now = missing.load(Ordering::Relaxed);
-        let next = if took <= QUICK { now.saturating_sub(1) } else { now.saturating_add(made_up(took)) };
+        let next = if took <= self.quick { now.saturating_sub(1) } else { now.saturating_add(made_up(took)) };
         // Two runs that end at the same time may count as one, which only means to learn more slowly.
         if next != now {
             missing.store(next, Ordering::Relaxed);

@@ -142,6 +142,7 @@ pub struct Metrics {
     wakes: Family<FunctionLabel, Counter>,
     wake_failures: Family<FunctionLabel, Counter>,
     sleeps: Family<CauseLabel, Counter>,
+    model_ends: Family<FunctionLabel, Counter>,
     warm: Family<FunctionLabel, Gauge>,
     connections: Gauge,
     /// The functions that have series. Held while one is added or taken away, which only deploying and first calls do.
@@ -181,6 +182,8 @@ pub struct Series {
     /// Wakes that did not.
     pub wake_failures: Counter,
     sleeps: [Counter; 3],
+    /// Times that the process of one of its models ended on its own.
+    pub model_ends: Counter,
     /// 1 while the function holds code and models, else 0. While one revision replaces another, both may count.
     pub warm: Gauge,
 }
@@ -213,6 +216,7 @@ impl Metrics {
             wakes: Family::default(),
             wake_failures: Family::default(),
             sleeps: Family::default(),
+            model_ends: Family::default(),
             warm: Family::default(),
             connections: Gauge::default(),
             functions: Mutex::default(),
@@ -228,6 +232,8 @@ impl Metrics {
         registry.register("wake_failures", "Wakes that did not succeed", metrics.wake_failures.clone());
         registry.register_with_unit("wake", "Wakes and their phases", seconds(), wake_seconds.clone());
         registry.register("sleeps", "Times a function went back to zero", metrics.sleeps.clone());
+        let help = "Times that the process of a model ended on its own";
+        registry.register("model_ends", help, metrics.model_ends.clone());
         registry.register("warm_functions", "1 while a function holds code and models", metrics.warm.clone());
         let help = "What functions in memory count with";
         registry.register_with_unit("functions_memory", help, Unit::Bytes, metrics.memory.functions.clone());
@@ -288,6 +294,7 @@ impl Metrics {
             wakes: self.wakes.get_or_create_owned(&label),
             wake_failures: self.wake_failures.get_or_create_owned(&label),
             sleeps: [sleeps(SleepCause::Idle), sleeps(SleepCause::Budget), sleeps(SleepCause::Retired)],
+            model_ends: self.model_ends.get_or_create_owned(&label),
             warm: self.warm.get_or_create_owned(&label),
         }
     }
@@ -305,7 +312,7 @@ impl Metrics {
                 for gauge in [&self.queued, &self.active, &self.warm] {
                     gauge.remove(&label);
                 }
-                for counter in [&self.wakes, &self.wake_failures] {
+                for counter in [&self.wakes, &self.wake_failures, &self.model_ends] {
                     counter.remove(&label);
                 }
                 self.request_seconds.remove(&label);

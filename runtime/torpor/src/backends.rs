@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsString,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -49,6 +50,73 @@ pub fn load(libraries: Libraries) -> Backends {
     }
     backends.add(Arc::new(Tract));
     backends
+}
+
+/// Loads one backend, with the native library at `library` if it has one. For the process of a single model.
+///
+/// # Errors
+/// When there is no such backend, or its library cannot be loaded.
+pub fn load_one(name: &str, library: Option<PathBuf>) -> Result<Arc<dyn Backend>, String> {
+    let places = library.as_slice();
+    match name {
+        "onnxruntime" => {
+            OnnxRuntime::load(places).map(|backend| Arc::new(backend) as _).map_err(|error| error.to_string())
+        }
+        "openvino" => OpenVino::load(places).map(|backend| Arc::new(backend) as _).map_err(|error| error.to_string()),
+        "tract" => Ok(Arc::new(Tract)),
+        _ => Err(format!("there is no backend `{name}`")),
+    }
+}
+
+/// Has models that are to run in processes of their own run in processes of `worker`. Elsewhere than on Linux there are none.
+pub fn isolate(backends: &mut Backends, worker: Worker) {
+    #[cfg(target_os = "linux")]
+    {
+        let Worker { file, mut environment, readable, writable } = worker;
+        // A worker tells nobody anything; this one would begin a thread for it.
+        environment.push(("ORT_DISABLE_TELEMETRY".into(), "1".into()));
+        let places = torpor_worker::Places { readable, writable };
+        let program = torpor_worker::Program { file, environment, places };
+        backends.isolate_by(Arc::new(torpor_worker::Workers::new(program)));
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (backends, worker);
+}
+
+/// What confines worker processes on this machine.
+#[derive(Debug, Clone)]
+pub struct Confinement {
+    /// Parts of the kernel that do.
+    pub parts: Vec<&'static str>,
+    /// What is missing, and what that means.
+    pub lacks: Option<&'static str>,
+}
+
+/// Asks the kernel what confines worker processes.
+pub fn confinement() -> Confinement {
+    #[cfg(target_os = "linux")]
+    {
+        let confinement = torpor_worker::Confinement::of_this_machine();
+        let parts = [("seccomp", confinement.seccomp), ("landlock", confinement.landlock)];
+        let parts = parts.into_iter().filter(|(_, there)| *there).map(|(part, _)| part).collect();
+        Confinement { parts, lacks: confinement.lacks() }
+    }
+    #[cfg(not(target_os = "linux"))]
+    Confinement { parts: Vec::new(), lacks: Some("there are none, since worker processes need Linux") }
+}
+
+/// The program whose `worker` command holds a model in a process of its own: this one, as a rule.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    /// Its file.
+    pub file: PathBuf,
+    /// The environment variables that it gets, and no others.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Absolute folders that it may read: those of models, and those of libraries that are not where the system keeps its own. A host
+    /// adds those of its state directory.
+    pub readable: Vec<PathBuf>,
+    /// The absolute folder that optimized models are written to. A host says so itself.
+    pub writable: Option<PathBuf>,
 }
 
 fn add(backends: &mut Backends, backend: impl Backend + 'static) {

@@ -61,6 +61,9 @@ pub(crate) enum Command {
     Man(Man),
     /// Show what this machine can run models with, and how to get what is missing.
     Doctor(Doctor),
+    /// Hold one model for a host, which starts this itself.
+    #[command(hide = true)]
+    Worker(Worker),
 }
 
 #[derive(Debug, Args)]
@@ -143,6 +146,16 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object an event.
     Json,
+}
+
+/// The program that holds models in processes of their own: this one, also if its file has been replaced meanwhile. Of the environment
+/// it gets what the system's loader may need to find a library again.
+pub(crate) fn worker() -> torpor::Worker {
+    let name = "LD_LIBRARY_PATH";
+    let folders = variable(name);
+    let readable = folders.iter().flat_map(std::env::split_paths).filter(|folder| folder.is_absolute()).collect();
+    let environment = folders.map(|folders| (name.into(), folders)).into_iter().collect();
+    torpor::Worker { file: "/proc/self/exe".into(), environment, readable, writable: None }
 }
 
 /// What the environment variable holds that a manifest names.
@@ -387,4 +400,20 @@ pub(crate) struct Man {
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) libraries: Libraries,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Worker {
+    /// The backend.
+    #[arg(long)]
+    pub(crate) backend: String,
+    /// The backend's library.
+    #[arg(long)]
+    pub(crate) library: Option<PathBuf>,
+    /// A folder of models or libraries.
+    #[arg(long)]
+    pub(crate) readable: Vec<PathBuf>,
+    /// The folder of optimized models.
+    #[arg(long)]
+    pub(crate) writable: Option<PathBuf>,
 }

@@ -12,6 +12,7 @@ pub(crate) mod ps;
 pub(crate) mod reference;
 pub(crate) mod serve;
 pub(crate) mod trace;
+pub(crate) mod worker;
 
 use crate::cli;
 use anyhow::Result;

@@ -1,9 +1,9 @@
 //! Puts the parts together.
 
 use crate::{
-    Advice, Libraries, Variables,
+    Advice, Libraries, Variables, Worker,
     deployer::{Deployer, Trusted, Watch, Workshop},
-    load_backends, read_manifests,
+    isolate, load_backends, read_manifests,
 };
 use anyhow::{Context, Result};
 use std::{
@@ -39,6 +39,8 @@ pub struct Config {
     pub gateway: torpor_gateway::Config,
     /// Where the native libraries of the backends are.
     pub libraries: Libraries,
+    /// The program that runs models in processes of their own; `None` for a host that has no such processes.
+    pub worker: Option<Worker>,
     /// Instances that may exist at the same time, of all functions together.
     pub instances: u32,
     /// Bytes that functions may take in memory, all together; `None` for no limit.
@@ -99,7 +101,14 @@ pub async fn build(config: Config) -> Result<Host> {
         let (instances, memory_budget) = (config.instances, config.memory_budget);
         let engine = torpor_engine::Config { state: config.state, instances, memory_budget };
         move || -> Result<Workshop> {
-            let engine = Engine::new(&engine, load_backends(config.libraries), metrics)?;
+            let mut backends = load_backends(config.libraries);
+            if let Some(mut worker) = config.worker {
+                let folder = std::path::absolute(&state)?;
+                worker.readable.extend([folder.join("blobs"), folder.join("optimized")]);
+                worker.writable = Some(folder.join("optimized"));
+                isolate(&mut backends, worker);
+            }
+            let engine = Engine::new(&engine, backends, metrics)?;
             Workshop::open(engine, trust, config.variables, &state)
         }
     };

@@ -12,7 +12,9 @@ mod host;
 mod records;
 
 pub use advice::{Advice, help};
-pub use backends::{Libraries, load as load_backends};
+pub use backends::{
+    Confinement, Libraries, Worker, confinement, isolate, load as load_backends, load_one as load_backend,
+};
 pub use deployments::{ManifestFile, Variables, read_manifests};
 pub use host::{Config, Host, Trust, build};
 // The parts whose types `Config` and `Host` show to those who embed the host.

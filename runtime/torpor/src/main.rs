@@ -53,5 +53,6 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Completions(arguments) => command::reference::completions(&arguments, output),
         Command::Man(arguments) => command::reference::man(&arguments, output),
         Command::Doctor(arguments) => command::doctor::run(arguments, output),
+        Command::Worker(arguments) => command::worker::run(arguments),
     }
 }

@@ -199,7 +199,9 @@ impl Named {
     /// TensorFlow Lite's files are known to the library by the end of their names alone, and the content store names files by their
     /// digests, so such a file gets a second name.
     fn new(path: &Path, format: ModelFormat) -> Result<Self, String> {
-        if format != ModelFormat::TfLite {
+        // A name that is right already may be all that a process without the right to make files has.
+        let ending = path.extension().is_some_and(|ending| ending == format.extension());
+        if format != ModelFormat::TfLite || ending {
             return Ok(Named { path: path.to_owned(), _folder: None });
         }
         let link = || -> io::Result<Self> {

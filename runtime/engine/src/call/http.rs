@@ -58,7 +58,7 @@ impl Function {
         let ending = Ending { broken: Some(Arc::clone(&broken)) };
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let result = tokio::time::timeout_at(deadline, run(&lease, &record.marks, request, sender, ending)).await;
-            let result = result.unwrap_or_else(|_| Err(lease.function.late()));
+            let result = result.unwrap_or_else(|_| Err(lease.function.late())).map_err(|error| lease.explained(error));
             // It may have ended before anybody got to see the head of its response.
             if result.is_ok() {
                 record.marks.answered(lease.first_run());

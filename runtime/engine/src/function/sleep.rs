@@ -29,8 +29,9 @@ impl Inner {
         }
     }
 
-    /// The one timer of a warm function. It ends with the sleep, so a cold function has none; `retire` does its work from then on.
-    pub(super) async fn sleep_when_idle(self: Arc<Self>) {
+    /// The one timer of a warm function, after its wake with this number. It ends with the sleep, so a cold function has none; `retire`
+    /// does its work from then on.
+    pub(super) async fn sleep_when_idle(self: Arc<Self>, wake: u64) {
         let mut retiring = pin!(self.retiring.notified());
         if self.gate().retired {
             return;
@@ -46,6 +47,8 @@ impl Inner {
             let warm = {
                 let mut gate = self.gate();
                 match gate.life.state() {
+                    // Its models ended, and it was woken again meanwhile: it has another timer.
+                    _ if gate.wakes != wake => return,
                     State::Warm if gate.life.try_sleep(Instant::now()) => gate.warm.take(),
                     State::Warm => None,
                     // Another one was quicker.
@@ -97,15 +100,16 @@ impl Inner {
         self.changed.notify_waiters();
     }
 
-    /// Drops code and models, and returns by how much the process shrank meanwhile, in bytes.
+    /// Drops code and models, and returns by how much the process shrank meanwhile, with what the models' own processes had, in bytes.
     pub(super) async fn close(&self, warm: Arc<Warm>) -> Option<u64> {
         let closed = tokio::task::spawn_blocking(move || {
             let before = memory::anonymous();
+            let elsewhere = warm.models.elsewhere();
             match Arc::into_inner(warm) {
                 Some(warm) => warm.close(),
                 None => tracing::error!("a request still holds a function that goes to sleep"),
             }
-            Some(before?.saturating_sub(memory::anonymous()?))
+            Some(before?.saturating_sub(memory::anonymous()?) + elsewhere)
         });
         closed.await.unwrap_or_else(|_| {
             tracing::error!(function = %self.manifest.name, "giving the function's memory back did not go well");

@@ -1,6 +1,6 @@
 //! Wakes: asking for memory, opening everything, and letting in those who waited.
 
-use super::{Function, Inner, hand_out};
+use super::{Inner, hand_out};
 use crate::{
     DeployError,
     error::{WakeError, chain},
@@ -121,7 +121,7 @@ impl Inner {
         self.metrics.wake_phase(Phase::Session, timing.session);
         self.metrics.wake_phase(Phase::Total, timing.total);
         tracing::debug!(function = %self.manifest.name, ?timing, "awake");
-        let (admitted, retired) = {
+        let (admitted, retired, wake) = {
             let mut gate = self.gate();
             gate.wakes += 1;
             (gate.wished, gate.tried_again) = (false, false);
@@ -129,7 +129,7 @@ impl Inner {
             gate.last_wake = Some(timing);
             gate.cause = None;
             gate.life.woke(Instant::now());
-            (self.admissible(&mut gate), gate.retired)
+            (self.admissible(&mut gate), gate.retired, gate.wakes)
         };
         hand_out(admitted);
         self.changed.notify_waiters();
@@ -137,7 +137,7 @@ impl Inner {
             let function = Arc::clone(self);
             tokio::spawn(async move { function.retire().await });
         } else if self.manifest.scale.min == 0 {
-            tokio::spawn(Arc::clone(self).sleep_when_idle());
+            tokio::spawn(Arc::clone(self).sleep_when_idle(wake));
         }
     }
 
@@ -153,20 +153,10 @@ impl Inner {
             (std::mem::take(&mut gate.waiters), back_off, gate.retired)
         };
         tracing::warn!(function = %self.manifest.name, cause, ?back_off, "the function did not wake");
-        for waiter in waiters {
-            self.metrics.queued.dec();
-            // Whoever hung up meanwhile needs no answer.
-            let _ = waiter.admit.send(Err(self.unavailable()));
-        }
+        self.turn_away(waiters);
         self.changed.notify_waiters();
-        if self.manifest.scale.min > 0 && !retired {
-            let function = Function { inner: Arc::clone(self) };
-            tokio::spawn(async move {
-                tokio::time::sleep(back_off).await;
-                if !function.inner.gate().retired {
-                    function.start();
-                }
-            });
+        if !retired {
+            self.start_later(back_off);
         }
     }
 }

@@ -17,6 +17,8 @@ device = "cpu"
 precision = "f32"
 threads = 2
 parallel = 0x04
+isolation = "process"
+memory = "512MiB"
 
 [model."v3.3"]
 

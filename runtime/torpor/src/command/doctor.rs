@@ -19,6 +19,8 @@ struct Report {
     /// The file that was loaded; absent for what is compiled in.
     #[serde(skip_serializing_if = "Option::is_none")]
     library: Option<String>,
+    /// What confines the worker processes of its models here.
+    confined_by: Vec<&'static str>,
     /// What was sought where, and how to get it.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
@@ -47,6 +49,7 @@ fn reports(backends: &Backends) -> Vec<Report> {
             version: Some(backend.version().to_owned()),
             devices: backend.devices(),
             library: backend.library().map(|path| path.display().to_string()),
+            confined_by: torpor::confinement().parts,
             problem: None,
         };
         (backend.kind(), report)
@@ -54,7 +57,9 @@ fn reports(backends: &Backends) -> Vec<Report> {
     let missing = backends.missing().map(|(kind, reason)| {
         let problem = Some(reason.to_owned());
         let backend = kind.name();
-        (kind, Report { backend, available: false, version: None, devices: Vec::new(), library: None, problem })
+        let confined_by = torpor::confinement().parts;
+        let (version, devices, library) = (None, Vec::new(), None);
+        (kind, Report { backend, available: false, version, devices, library, confined_by, problem })
     });
     let mut all: Vec<_> = present.chain(missing).collect();
     all.sort_by_key(|(kind, _)| *kind);
@@ -78,5 +83,10 @@ fn render(reports: &[Report]) -> String {
             text.push_str(&format!("\n{} is missing: {problem}\n", report.backend));
         }
     }
+    let torpor::Confinement { parts, lacks } = torpor::confinement();
+    text.push_str(&match lacks {
+        None => format!("\nmodels with `isolation = \"process\"` are confined by {}\n", parts.join(" and ")),
+        Some(lacks) => format!("\nmodels with `isolation = \"process\"`: {lacks}\n"),
+    });
     text
 }

@@ -38,7 +38,7 @@ pub(crate) fn man(arguments: &Man, output: &Output) -> Result<(), Failure> {
 fn pages() -> Result<Vec<(String, String)>, Failure> {
     let mut whole = Cli::command().disable_help_subcommand(true);
     whole.build();
-    let commands = std::iter::once(&whole).chain(whole.get_subcommands());
+    let commands = std::iter::once(&whole).chain(whole.get_subcommands().filter(|command| !command.is_hide_set()));
     let page = |command: &clap::Command| {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
         let mut page = Vec::new();

@@ -65,6 +65,7 @@ fn config(arguments: Serve) -> Config {
             drain: arguments.drain.into(),
         },
         libraries: arguments.libraries.into(),
+        worker: Some(cli::worker()),
         instances: arguments.max_instances,
         memory_budget: arguments.memory_budget.map(ByteSize::as_u64),
     }

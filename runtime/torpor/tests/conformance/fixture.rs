@@ -8,20 +8,35 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use torpor::Libraries;
+use torpor::{Libraries, Worker};
 use torpor_nn::{Backend, BackendKind, Cancel, Error, ModelFiles, ModelFormat, OpenOptions, Session};
 use torpor_tensor::{DType, NamedTensor, Shape, Tensor};
 
-/// The backends of this machine. One that is missing is a note, and in CI a failure.
+/// Bytes that a model may take in a worker process; more than any here needs.
+const MEMORY: u64 = 4 << 30;
+
+/// The backends of this machine, each in this process and, on Linux, once more with its models in worker processes. One that is
+/// missing is a note, and in CI a failure.
 pub(crate) fn backends() -> Vec<Arc<dyn Backend>> {
     let library = |variable| env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
     let libraries = Libraries { onnxruntime: library("TORPOR_ONNXRUNTIME"), openvino: library("TORPOR_OPENVINO") };
-    let backends = torpor::load_backends(libraries);
+    let mut backends = torpor::load_backends(libraries);
     for (kind, reason) in backends.missing() {
         assert!(env::var_os("CI").is_none(), "{kind} is missing, and CI must test with it: {reason}");
         eprintln!("skipped on {kind}: {reason}");
     }
-    backends.present().cloned().collect()
+    let assets = env::var_os("TORPOR_TEST_ASSETS").map(PathBuf::from);
+    let folders = [model(""), env::temp_dir()].into_iter().chain(assets);
+    let worker = Worker {
+        file: env!("CARGO_BIN_EXE_torpor").into(),
+        environment: Vec::new(),
+        readable: folders.collect(),
+        writable: Some(env::temp_dir()),
+    };
+    torpor::isolate(&mut backends, worker);
+    let isolated = backends.present().filter(|_| cfg!(target_os = "linux"));
+    let isolated = isolated.map(|backend| backends.isolated(backend, MEMORY).expect("Linux has worker processes"));
+    backends.present().cloned().chain(isolated).collect()
 }
 
 /// Runs `case` on every backend.
