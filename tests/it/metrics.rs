@@ -111,6 +111,8 @@ fn a_function_that_is_undeployed_leaves_no_series() {
     let host = TestHost::builder().function("add", |manifest| manifest).function("probe", |manifest| manifest).start();
     host.infer("add", &request("y")).status(200);
     assert_eq!(value(&metrics(&host), "torpor_wakes_total", &[]), 1.0);
+    // A function without a call has none either.
+    host.post("/fn/probe/echo", "x").status(200);
     let of = |name: &str| metrics(&host).keys().filter(|sample| sample.contains(&format!("\"{name}\""))).count();
     let manifest = host.stage().path("manifests/add.toml");
     let tell = |command: &str, what: &std::ffi::OsStr| {

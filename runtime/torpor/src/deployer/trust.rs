@@ -55,6 +55,14 @@ impl Trusted {
         TrustPolicy::read(&self.file).map(Arc::new)
     }
 
+    /// Whether there may be something to do: its files look otherwise than when they were taken, or one of its dates has come. Looks
+    /// at their metadata and no more, so that a host at rest needs no thread for it.
+    fn is_due(&self) -> bool {
+        let taken = self.taken();
+        let due = taken.next.is_some_and(|next| next <= SystemTime::now());
+        due || taken.wrong.is_some() || taken.fresh.is_some() || looks(&taken.policy) != taken.looks
+    }
+
     /// The policy, if what runs is to be judged anew: since it was changed, or since one of its dates has come.
     fn look(&self) -> Option<Arc<TrustPolicy>> {
         let mut taken = self.taken();
@@ -108,6 +116,9 @@ fn looks(policy: &TrustPolicy) -> Looks {
 impl Deployer {
     /// Judges what is deployed anew where the trust policy has changed. False when it has not.
     pub(super) async fn look_at_trust(&mut self) -> bool {
+        if !self.workshop.trust().is_some_and(Trusted::is_due) {
+            return false;
+        }
         let looked = self.work(|workshop| Ok(workshop.trust().and_then(Trusted::look))).await;
         let Ok(Some(policy)) = looked else { return false };
         tracing::info!("the trust policy has changed, and what is deployed is judged by it");
