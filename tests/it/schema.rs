@@ -29,11 +29,12 @@ json.dump(said, sys.stdout)
 "#;
 
 /// Mistakes that no schema can see, by the name of their file. All others must not fit.
-const BEYOND: [&str; 9] = [
+const BEYOND: [&str; 10] = [
     "bad-bundle-registry",
     "bad-bundle-url",
     "bad-route",
     "bundle-files-at-another-folder",
+    "memory-without-effect",
     "one-grant-in-another",
     "threads-without-effect",
     "variables-misspelled",
