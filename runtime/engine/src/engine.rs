@@ -38,8 +38,8 @@ const CORE_INSTANCES: u32 = 8;
 const MEMORIES: u32 = 2;
 const TABLES: u32 = 4;
 /// Bytes of a memory that stay mapped when its instance ends. Those that the instance wrote are copied back from the module's
-/// image, so the next instance of the same module faults no page in and no processor has to forget a mapping. They are given
-/// back when the module goes to sleep.
+/// image, so the next instance of the same module faults no page in and no processor has to forget a mapping. What
+/// is of the image is given back when the module goes to sleep; the rest stays with the place, of which wasmtime reuses a hundred.
 const KEPT_RESIDENT: usize = 1024 * 1024;
 
 /// How to build an [`Engine`].
