@@ -262,7 +262,7 @@ impl OpenVino {
     }
 }
 
-/// What a compiled model has of these properties, in the library's words: it lowers numbers that are too large for the machine.
+/// What a compiled model has of these properties, in the library's words, which need not be those that it was given.
 fn held(compiled: &Compiled, properties: &[Property]) -> Result<Vec<String>, String> {
     properties.iter().map(|(key, _)| compiled.property(key)).collect()
 }
