@@ -1,7 +1,7 @@
 //! Faults around what the host keeps on disk: caches that cannot be written, files of other versions, a library that is replaced,
 //! a model that is gone. Wakes may take longer then, but no answer is wrong, and only who needs what is missing fails.
 
-use crate::fixture::{Manifest, Stage, TestHost, assets, cli, disk::SmallDisk, skipped_without_onnxruntime};
+use crate::fixture::{Manifest, Stage, TestHost, assets, cli, disk::SmallDisk, skipped_without_onnxruntime, until};
 use serde_json::{Value, json};
 use std::{
     fs::{self, File},
@@ -206,8 +206,10 @@ fn a_model_that_is_gone_fails_its_function_alone_until_that_is_deployed_again() 
     let mut deploy = cli::command();
     deploy.arg("deploy").arg(manifest).arg("--wait").args(["--admin", &host.admin.to_string()]);
     cli::finish(&mut deploy).ok();
-    serves(&host);
     assert!(model.exists());
+    // Within its back-off it refuses still.
+    until("it wakes again", || (host.infer("add", &sum()).status == 200).then_some(()));
+    serves(&host);
 }
 
 /// The folders of forms, with their sizes.
