@@ -31,6 +31,7 @@ pub async fn host(stage: &Stage, manifests: Vec<PathBuf>) -> Result<Host> {
         libraries: Libraries { onnxruntime: Some(stage.places.onnxruntime.clone()), openvino: None },
         instances: 512,
         memory_budget: None,
+        optimized_limit: u64::MAX,
     };
     torpor::build(config).await
 }
