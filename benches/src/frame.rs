@@ -18,6 +18,7 @@ pub struct Results {
     bench: &'static str,
     /// What the numbers are, such as `from zero to the first answer`.
     title: &'static str,
+    /// Of all medians; empty where groups differ, and have it in their names.
     unit: &'static str,
     machine: String,
     /// How many threads of others wanted a processor when the run began. Well above 0, expect noise.
@@ -145,7 +146,8 @@ impl fmt::Display for Results {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Results { title, unit, machine, load, .. } = self;
         writeln!(f, "{machine}; load {load} at the start.\n")?;
-        writeln!(f, "| {title} | median ({unit}) | p10 to p90 | samples |\n|---|---:|---:|---:|")?;
+        let unit = if unit.is_empty() { String::new() } else { format!(" ({unit})") };
+        writeln!(f, "| {title} | median{unit} | p10 to p90 | samples |\n|---|---:|---:|---:|")?;
         for group in &self.groups {
             for Series { name, median, range: (low, high), samples } in &group.series {
                 let [median, low, high] = [*median, *low, *high].map(number);
@@ -223,6 +225,17 @@ mod tests {
         assert!(table.contains("| filetype: Torpor | 5.00 | 1.00 to 9.00 | 11 |\n"), "{table}");
         assert!(table.contains("| filetype | 5.00 ms | 4.90 ms | **missed** |\n"), "{table}");
         assert!(results(5.0).to_string().contains("| pass |\n"));
+    }
+
+    #[test]
+    fn groups_of_several_quantities_have_their_units_in_their_names() {
+        let mut results = Results::new("density", "many functions", "");
+        let mut group = Group::new("start, s");
+        group.add("Torpor", vec![1.5]);
+        results.add(group);
+        let table = results.to_string();
+        assert!(table.contains("| many functions | median | p10 to p90 | samples |\n"), "{table}");
+        assert!(table.contains("| start, s: Torpor | 1.50 | 1.50 to 1.50 | 1 |\n"), "{table}");
     }
 
     #[test]

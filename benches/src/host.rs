@@ -32,6 +32,7 @@ pub async fn host(stage: &Stage, manifests: Vec<PathBuf>) -> Result<Host> {
         worker: None,
         instances: 512,
         memory_budget: None,
+        optimized_limit: u64::MAX,
     };
     torpor::build(config).await
 }

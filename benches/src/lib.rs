@@ -4,6 +4,7 @@ pub mod frame;
 pub mod host;
 pub mod machine;
 pub mod probe;
+pub mod served;
 pub mod stage;
 pub mod statistics;
 mod svg;

@@ -24,6 +24,9 @@ pub struct Places {
     /// The ONNX Runtime library
     #[arg(long, value_name = "FILE", env = "TORPOR_ONNXRUNTIME")]
     pub onnxruntime: PathBuf,
+    /// The OpenVINO library, where there is one
+    #[arg(long, value_name = "FILE", env = "TORPOR_OPENVINO")]
+    pub openvino: Option<PathBuf>,
     /// The native server; without this, the one beside this program
     #[arg(long, value_name = "FILE")]
     native_server: Option<PathBuf>,
@@ -126,6 +129,18 @@ pub const EMBED_LIGHT: Workload =
 pub const MINILM_LIGHT: Workload =
     Workload { name: "minilm-light", model: Model::Repository("tests/models/tokens.onnx"), ..MINILM };
 
+/// How a function is served.
+pub struct Way<'a> {
+    /// The function's name.
+    pub name: &'a str,
+    /// What runs its model.
+    pub backend: &'a str,
+    /// Runs at the same time.
+    pub parallel: usize,
+    /// After what time it sleeps.
+    pub idle_timeout: &'a str,
+}
+
 /// What is measured over HTTP: models as they are, since a native server runs no code around them.
 pub const SERVED: [Workload; 2] = [FILETYPE_RAW, ADD];
 
@@ -223,12 +238,21 @@ impl Stage {
 
     /// Writes the manifest of `workload`, and returns its path.
     pub fn manifest(&self, workload: &Workload, idle_timeout: &str) -> Result<PathBuf> {
-        let (Workload { name, grant, .. }, parallel) = (workload, parallel());
-        let path = self.path(&format!("{name}.toml"));
+        let way = Way { name: workload.name, backend: "onnxruntime", parallel: parallel(), idle_timeout };
+        self.manifest_in(&self.path(""), workload, &way)
+    }
+
+    /// Writes the manifest of `workload`, served in this way, into `folder`, and returns its path.
+    pub fn manifest_in(&self, folder: &Path, workload: &Workload, way: &Way<'_>) -> Result<PathBuf> {
+        let (Way { name, backend, parallel, idle_timeout }, grant) = (way, workload.grant);
+        let (path, bundle) = (folder.join(format!("{name}.toml")), self.packed(workload));
         let manifest = format!(
-            "name = \"{name}\"\nbundle = \"{name}.torpor\"\n\n[trigger.inference]\n\n\
-             [model.{grant}]\nbackend = \"onnxruntime\"\nparallel = {parallel}\n\n[scale]\nidle-timeout = \"{idle_timeout}\"\n"
+            "name = \"{name}\"\nbundle = \"{}\"\n\n[trigger.inference]\n\n\
+             [model.{grant}]\nbackend = \"{backend}\"\nparallel = {parallel}\n\n\
+             [scale]\nidle-timeout = \"{idle_timeout}\"\n\n[limits]\ndeadline = \"30s\"\n",
+            bundle.display()
         );
+        fs::create_dir_all(folder)?;
         fs::write(&path, manifest)?;
         Ok(path)
     }

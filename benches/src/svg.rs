@@ -22,7 +22,9 @@ const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#1f2328}.t{font-si
 pub(crate) fn draw(title: &str, unit: &str, groups: &[Group]) -> String {
     let mut body = String::new();
     let mut y = 30.0;
-    text(&mut body, "t", 12.0, y, &format!("{title}, {unit}; shorter is better"));
+    // Groups of several quantities have counts among them, of which more may be better.
+    let legend = if unit.is_empty() { String::new() } else { format!(", {unit}; shorter is better") };
+    text(&mut body, "t", 12.0, y, &format!("{title}{legend}"));
     for group in groups {
         y += HEAD;
         text(&mut body, "g", 12.0, y, &group.name);
@@ -84,6 +86,8 @@ mod tests {
         group.add("of something", vec![5.0; 3]);
         let below = draw("wake", "ms", &[group]);
         assert!(below.contains("width=\"0.0\"") && below.contains(">-5.00<"), "{below}");
+        assert!(drawing.contains("wake, ms; shorter is better"), "{drawing}");
+        assert!(!draw("density", "", &[]).contains("better"));
         assert!(drawing.contains("a &amp; b") && drawing.contains("native &lt;1>"), "{drawing}");
     }
 }

@@ -28,6 +28,19 @@ fn doctor(arguments: &[&str]) -> Ran {
 }
 
 #[test]
+fn the_libraries_write_nothing_about_this_machine() {
+    if skipped_without_onnxruntime() {
+        return;
+    }
+    let home = tempfile::tempdir().expect("there is room");
+    let mut command = cli::command();
+    command.envs(assets::onnxruntime().map(|library| ("TORPOR_ONNXRUNTIME", library)));
+    command.env("HOME", home.path()).env_remove("XDG_CACHE_HOME").env_remove("ORT_DISABLE_TELEMETRY");
+    cli::finish(command.arg("doctor")).ok();
+    assert_eq!(std::fs::read_dir(home.path()).expect("it is there").count(), 0);
+}
+
+#[test]
 fn doctor_shows_what_is_here() {
     if skipped_without_onnxruntime() || skipped_without_openvino() {
         return;

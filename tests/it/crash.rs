@@ -1,14 +1,8 @@
 //! A host that is killed at any moment, or finds its state directory in a bad way.
 
-use crate::fixture::{Manifest, Stage, TestHost};
+use crate::fixture::{Manifest, Stage, TestHost, disk::SmallDisk};
 use serde_json::{Value, json};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{fs, thread, time::Duration};
 
 fn sum() -> Value {
     let row = |name| json!({ "name": name, "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4] });
@@ -116,7 +110,7 @@ fn a_state_directory_that_cannot_be_used_is_a_clear_error() {
 #[test]
 fn a_disk_that_is_full_is_a_clear_error_of_the_functions() {
     let stage = stage();
-    let Some(disk) = SmallDisk::at(&stage.state()) else { return };
+    let Some(disk) = SmallDisk::at(&stage.state(), "1m") else { return };
     let host = stage.start();
     // The bundle of this function does not fit; the host serves all the same.
     let status = host.status("filetype");
@@ -126,29 +120,4 @@ fn a_disk_that_is_full_is_a_clear_error_of_the_functions() {
     let stage = host.stop();
     drop(disk);
     serves(&stage.start());
-}
-
-/// A disk of one MiB.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// Puts one in the place of a folder, where the system lets us.
-    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-    fn at(folder: &Path) -> Option<Self> {
-        fs::create_dir(folder).expect("it can be made");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(folder).stderr(Stdio::null());
-        let mounted = mount.status().is_ok_and(|status| status.success());
-        if !mounted {
-            eprintln!("skipped: no small disk can be mounted here");
-        }
-        mounted.then(|| SmallDisk(folder.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily, since a host that a failed test leaves may still have files open on it.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
 }

@@ -67,6 +67,13 @@ fn a_wake_takes_the_quickest_way_and_runs_get_faster_without_a_pause() {
         (tier() == "optimized").then_some(())
     });
     cases.chunks(7).for_each(|cases| check(&host, cases, 0.999));
+    // Each is counted: the tier of the wake, and the one that followed.
+    let metrics = host.admin("/metrics").text();
+    for tier in ["baseline", "optimized"] {
+        let opened = first == tier || tier == "optimized";
+        let sample = format!("torpor_model_opens_total{{function=\"embed\",tier=\"{tier}\"}} {}", u8::from(opened));
+        assert!(metrics.contains(&sample), "`{sample}` is not in:\n{metrics}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ pub(crate) mod assets;
 pub(crate) mod bundle;
 pub(crate) mod cli;
 pub(crate) mod client;
+pub(crate) mod disk;
 mod host;
 mod manifest;
 pub(crate) mod raw;

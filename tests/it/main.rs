@@ -15,6 +15,7 @@ mod deploy; // deploying on a running host, and what a kill leaves of it
 mod drain; // SIGTERM while requests run
 mod edge; // rude, broken and too many clients
 mod embed; // the module `embed` against its reference
+mod faults; // caches that cannot be written, libraries and models that change or go
 mod files; // files that a bundle brings for its module
 mod filetype; // the module `filetype` against its reference
 mod golden; // what each command writes, whole

@@ -93,6 +93,10 @@ fn they_count_what_happened() {
     for (cause, count) in [("idle", 3.0), ("budget", 0.0), ("retired", 0.0)] {
         assert_eq!(value(&after, "torpor_sleeps_total", &[&format!("cause=\"{cause}\"")]), count, "{cause}");
     }
+    let opens = ["original", "baseline", "optimized"]
+        .map(|tier| value(&after, "torpor_model_opens_total", &[&format!("tier=\"{tier}\"")]));
+    // In which tier depends on the library; so small a model is never upgraded within one call.
+    assert_eq!(opens.iter().sum::<f64>(), 3.0, "{opens:?}");
     assert_eq!(value(&after, "torpor_wake_failures_total", &[]), 0.0);
     assert_eq!(value(&after, "torpor_warm_functions", &[]), 0.0);
     assert_eq!(value(&after, "torpor_active_requests", &[]), 0.0);

@@ -89,6 +89,11 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// What a host holds: after a thousand wakes and sleeps with each backend, and with two functions that share a model
+    Memory {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Hosts with up to ten thousand functions: what they cost at zero, how fast they wake, and under load within a memory budget
     Density {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -128,6 +133,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Bench(Bench::Floor { args }) => suite::bench(&tree, "floor", &args),
         Task::Bench(Bench::Wake { args }) => suite::bench(&tree, "wake", &args),
         Task::Bench(Bench::Guest { args }) => suite::bench(&tree, "guest", &args),
+        Task::Bench(Bench::Memory { args }) => suite::bench(&tree, "memory", &args),
         Task::Bench(Bench::Density { args }) => suite::bench(&tree, "density", &args),
         Task::Bench(Bench::Isolation { args }) => suite::bench(&tree, "isolation", &args),
     }

@@ -4,14 +4,18 @@
 //! Whoever can change them changes what runs here, yet no publisher signed them. So each has beside it a keyed hash whose key
 //! only this host has (`keys/host.key`); one whose hash does not fit is treated as missing, and made again.
 
-use crate::error::Error;
+use crate::error::{Error, chain};
 use std::{
     collections::HashMap,
     ffi::OsString,
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
 };
 use tempfile::NamedTempFile;
 use torpor_bundle::Stamp;
@@ -31,22 +35,44 @@ pub(crate) struct Derived {
     key: HostKey,
     /// How each looked when its hash was last found right, so that a wake does not read it only to hash it.
     seen: Mutex<HashMap<String, Looks>>,
+    /// Whether the folder could not be written when that was last tried, so that this is said once and not at every wake.
+    failing: AtomicBool,
 }
 
 /// The files of which one derived thing consists, by their names in its folder, and how they look. A file has one, without a name.
 type Looks = Vec<(OsString, Stamp)>;
 
 impl Derived {
-    /// Opens the folder, and clears away what a crash left half-written.
-    pub(crate) fn open(folder: PathBuf, key: HostKey) -> Result<Self, Error> {
-        fs::create_dir_all(&folder).map_err(io_at("create", &folder))?;
-        for entry in fs::read_dir(&folder).map_err(io_at("read", &folder))?.flatten() {
+    /// Opens the folder, and clears away what a crash left half-written. A folder that cannot be had is one in which nothing is
+    /// found and nothing can be made, and whoever wants something from it does without.
+    pub(crate) fn open(folder: PathBuf, key: HostKey) -> Self {
+        let derived = Derived { folder, key, seen: Mutex::default(), failing: AtomicBool::new(false) };
+        let folder = &derived.folder;
+        let entries = fs::create_dir_all(folder).and_then(|()| fs::read_dir(folder)).map_err(io_at("open", folder));
+        let entries = entries.inspect_err(|error| derived.failed(error));
+        for entry in entries.into_iter().flatten().flatten() {
             if entry.file_name().as_encoded_bytes().ends_with(TEMPORARY.as_bytes()) {
                 // A leftover that cannot be removed is in nobody's way.
                 let _ = remove(&entry.path());
             }
         }
-        Ok(Derived { folder, key, seen: Mutex::default() })
+        derived
+    }
+
+    /// Tells the operator that something could not be kept here, once until something can.
+    pub(crate) fn failed(&self, error: &Error) {
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                folder = %self.folder.display(),
+                error = chain(error),
+                "what is made here cannot be kept, so wakes take longer; make room, or make the folder writable"
+            );
+        }
+    }
+
+    /// Whether the last attempt to make something here failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
     }
 
     /// What is called `name`, if it is there and this host made it. Reads it only when it looks different than before.
@@ -77,7 +103,9 @@ impl Derived {
             write_whole(&tag_path(&path), self.tag(name, temporary.path(), &looks)?.as_bytes())?;
             persist(temporary, &path)
         };
-        Ok(publish().map_err(io_at("write", &path))?)
+        publish().map_err(io_at("write", &path))?;
+        self.failing.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Makes the folder called `name`: `fill` gets an empty one, in which it makes files. A crash leaves none, or the new one.
@@ -105,6 +133,7 @@ impl Derived {
         publish().map_err(io_at("write", &path))?;
         // It has another name now.
         let _ = temporary.keep();
+        self.failing.store(false, Ordering::Relaxed);
         Ok(made)
     }
 
@@ -123,6 +152,52 @@ impl Derived {
             if !keep(name.strip_suffix(TAG).unwrap_or(name)) && remove(&entry.path()).is_ok() {
                 removed += usize::from(!name.ends_with(TAG));
                 self.seen().remove(name);
+            }
+        }
+        removed
+    }
+
+    /// Notes on disk that it is used now: its keyed hash is as old as its last use.
+    pub(crate) fn touch(&self, name: &str) {
+        let tag = File::options().write(true).open(tag_path(&self.folder.join(name)));
+        // All that depends on it is what is removed first when room is needed.
+        let _ = tag.and_then(|tag| tag.set_modified(SystemTime::now()));
+    }
+
+    /// Removes those that were not used for longest, with their hashes, until all together have no more than `limit` bytes, and
+    /// returns their names. `used` tells when one was last used, where that is better known than on disk. `newest` stays.
+    pub(crate) fn shrink(
+        &self,
+        limit: u64,
+        newest: Option<&str>,
+        used: impl Fn(&str) -> Option<SystemTime>,
+    ) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
+        let look = |entry: fs::DirEntry| {
+            let name = entry.file_name().into_string().ok()?;
+            // What is being written is its writer's. What others remove meanwhile has no size.
+            let counts = !name.ends_with(TEMPORARY) && !name.ends_with(TAG);
+            let size = counts.then(|| size(&entry.path()).ok()).flatten()?;
+            // One without a hash is of no use.
+            let on_disk = || tag_path(&entry.path()).metadata().and_then(|tag| tag.modified());
+            let last = used(&name).or_else(|| on_disk().ok()).unwrap_or(SystemTime::UNIX_EPOCH);
+            Some((last, name, size))
+        };
+        let mut all: Vec<_> = entries.flatten().filter_map(look).collect();
+        all.sort();
+        let mut total = all.iter().fold(0, |sum: u64, (_, _, size)| sum.saturating_add(*size));
+        let mut removed = Vec::new();
+        for (_, name, size) in all {
+            if total <= limit {
+                break;
+            }
+            let path = self.folder.join(&name);
+            // Whoever has mapped its files keeps them.
+            if newest != Some(&*name) && remove(&path).is_ok() {
+                let _ = remove(&tag_path(&path));
+                self.seen().remove(&name);
+                total -= size;
+                removed.push(name);
             }
         }
         removed
@@ -159,6 +234,15 @@ fn looks(path: &Path) -> io::Result<Looks> {
     }
     looks.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(looks)
+}
+
+/// Bytes of a file, or of all files in a folder.
+pub(crate) fn size(path: &Path) -> io::Result<u64> {
+    let metadata = path.metadata()?;
+    if !metadata.is_dir() {
+        return Ok(metadata.len());
+    }
+    fs::read_dir(path)?.try_fold(0, |sum: u64, entry| Ok(sum.saturating_add(entry?.path().metadata()?.len())))
 }
 
 /// Removes a file, or a folder with all in it.
@@ -219,9 +303,10 @@ pub(crate) fn host_key(folder: &Path) -> Result<HostKey, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn store(folder: &Path) -> Derived {
-        Derived::open(folder.join("derived"), host_key(&folder.join("keys")).unwrap()).unwrap()
+        Derived::open(folder.join("derived"), host_key(&folder.join("keys")).unwrap())
     }
 
     fn make(store: &Derived, name: &str, content: &[u8]) {
@@ -369,5 +454,41 @@ mod tests {
         let kept = store(folder.path());
         assert_eq!(kept.collect(|_| false), 1);
         assert_eq!(fs::read_dir(folder.path().join("derived")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_least_recently_used_go_until_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        for (age, name) in ["c", "a", "b", "d"].into_iter().enumerate() {
+            make_folder(&store, name, &[("graph", &[0; 40]), ("weights", &[0; 60])]);
+            let tag = File::options().write(true).open(tag_path(&store.folder.join(name))).unwrap();
+            tag.set_modified(SystemTime::now() - Duration::from_secs(3600 * (10 - age as u64))).unwrap();
+        }
+        let nobody_knows = |_: &str| None;
+        assert_eq!(store.shrink(400, None, nobody_knows), [""; 0], "they fit");
+        assert_eq!(store.shrink(399, None, nobody_knows), ["c"], "the one whose hash is oldest");
+        assert!(store.authentic("c").is_none() && !tag_path(&store.folder.join("c")).exists());
+        // `a` was used since, and the process knows; `b` was, and the disk knows.
+        store.touch("b");
+        let known = |name: &str| (name == "a").then(SystemTime::now);
+        assert_eq!(store.shrink(299, None, known), ["d"]);
+        assert_eq!(store.shrink(50, Some("b"), nobody_knows), ["a"], "the newest stays, whatever its size");
+        assert!(store.authentic("b").is_some());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_had_is_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("derived"), b"in the way").unwrap();
+        let store = store(folder.path());
+        let made = store.make::<Error>("a", |path| fs::write(path, b"code").map_err(io_at("write", path)));
+        assert!(made.is_err() && store.authentic("a").is_none());
+        assert_eq!((store.collect(|_| false), store.shrink(0, None, |_| None).len()), (0, 0));
+        // Once it is out of the way all is well.
+        fs::remove_file(folder.path().join("derived")).unwrap();
+        fs::create_dir(folder.path().join("derived")).unwrap();
+        make(&store, "a", b"code");
+        assert!(store.authentic("a").is_some());
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     function::Function,
     guest::{Capabilities, Guest},
     keeper::Keeper,
+    libraries::Libraries,
     load::Loader,
     memory,
     optimized::Optimized,
@@ -38,8 +39,8 @@ const CORE_INSTANCES: u32 = 8;
 const MEMORIES: u32 = 2;
 const TABLES: u32 = 4;
 /// Bytes of a memory that stay mapped when its instance ends. Those that the instance wrote are copied back from the module's
-/// image, so the next instance of the same module faults no page in and no processor has to forget a mapping. They are given
-/// back when the module goes to sleep.
+/// image, so the next instance of the same module faults no page in and no processor has to forget a mapping. What
+/// is of the image is given back when the module goes to sleep; the rest stays with the place, of which wasmtime reuses a hundred.
 const KEPT_RESIDENT: usize = 1024 * 1024;
 
 /// How to build an [`Engine`].
@@ -51,6 +52,8 @@ pub struct Config {
     pub instances: u32,
     /// Bytes that functions may take in memory, all together; `None` for no limit.
     pub memory_budget: Option<u64>,
+    /// Bytes on disk that optimized models may have, all together; 0 for none of them.
+    pub optimized_limit: u64,
 }
 
 /// Makes functions. One per process; cheap to clone.
@@ -71,6 +74,7 @@ pub(crate) struct Shared {
     /// One permit for each place in the pool. A request that finds none waits, within its deadline.
     pub(crate) places: Semaphore,
     backends: Backends,
+    pub(crate) libraries: Libraries,
     /// Where models that guests bring are while they are opened.
     loaded: PathBuf,
     /// The files of bundles, where modules may be shown them.
@@ -103,16 +107,17 @@ impl Engine {
     /// When the system cannot run guests, or the state directory cannot be written.
     pub fn new(config: &Config, backends: Backends, metrics: Arc<Metrics>) -> Result<Self, Error> {
         memory::keep_little();
+        let libraries = Libraries::of(&backends);
         let wasmtime = wasmtime_engine(config.instances)?;
         let linker = linker(&wasmtime).map_err(|error| Error::Engine(format!("{error:#}")))?;
         let core_linker = core_linker(&wasmtime).map_err(|error| Error::Engine(format!("{error:#}")))?;
         let key = host_key(&config.state.join("keys"))?;
-        let precompiled = Precompiled::new(Derived::open(config.state.join("compiled"), key)?, &wasmtime);
+        let precompiled = Precompiled::new(Derived::open(config.state.join("compiled"), key), &wasmtime);
         // What a crash left there is of no use to anybody.
         let loaded = config.state.join("loaded");
         let _ = std::fs::remove_dir_all(&loaded);
         std::fs::create_dir_all(&loaded).map_err(io_at("create", &loaded))?;
-        let optimized = Optimized::new(Derived::open(config.state.join("optimized"), key)?);
+        let optimized = Optimized::new(Derived::open(config.state.join("optimized"), key), config.optimized_limit);
         let folders = Folders::open(config.state.join("files"))?;
         let ticker = Ticker::start(wasmtime.weak()).map_err(|error| Error::Engine(format!("no thread: {error}")))?;
         let places = Semaphore::new(usize::try_from(config.instances).unwrap_or(Semaphore::MAX_PERMITS));
@@ -129,6 +134,7 @@ impl Engine {
                 keeper,
                 places,
                 backends,
+                libraries,
                 loaded,
                 folders,
                 metrics,

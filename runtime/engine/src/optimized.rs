@@ -1,31 +1,57 @@
 //! The store of optimized models. A library reads its own optimized form of a model faster than the model itself, so the form is
-//! made once, when a function is deployed, together with the plan of how to open it, and a wake follows that.
+//! made once, when a function is deployed, together with the plan of how to open it, and a wake follows that. All forms together
+//! stay within a limit: those that were not used for longest go.
 
 use crate::{
     Error,
-    derived::{Derived, io_at},
+    derived::{Derived, io_at, size},
+    error::chain,
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use torpor_bundle::{Blob, Digest};
 use torpor_nn::{Backend, Backends, ModelFiles, OpenOptions, Plan, Tier};
 
 /// The name of a plan, beside the files of the form.
 const PLAN: &str = "plan.json";
+/// How often the use of a form is noted on disk.
+const NOTED: Duration = Duration::from_secs(3600);
 
 /// Lives as long as the engine.
 pub(crate) struct Optimized {
     files: Derived,
     /// Libraries optimize for the processor they run on.
     processor: u64,
-    /// Forms that cannot be had, so that not every wake tries again to make them.
-    none: Mutex<HashSet<String>>,
+    /// Bytes that all forms may have together.
+    limit: u64,
+    known: Mutex<Known>,
+}
+
+/// What this process knows of forms, by their names.
+#[derive(Default)]
+struct Known {
+    /// Those that cannot be had, so that nobody tries again to make them.
+    none: HashSet<String>,
+    /// Those that went for others, or could not be made or written. They are made again when a function is deployed; if wakes
+    /// did that, two forms of which only one fits would be made over and over while callers wait.
+    gone: HashSet<String>,
+    /// When those that were used were last, and when that was noted on disk.
+    used: HashMap<String, (SystemTime, SystemTime)>,
+}
+
+/// What a form is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    /// To have it later. This is no use of it: every start of the host deploys all functions.
+    Deploy,
+    /// To open it now.
+    Wake,
 }
 
 /// Why there is no optimized form.
@@ -37,16 +63,18 @@ enum Failed {
     Model(#[from] torpor_nn::Error),
     #[error("the library has no such form")]
     None,
+    #[error("it has {size} bytes, and all together may have {limit}; see `--optimized-limit`")]
+    TooLarge { size: u64, limit: u64 },
 }
 
 impl Optimized {
-    pub(crate) fn new(files: Derived) -> Self {
-        Optimized { files, processor: processor(), none: Mutex::default() }
+    pub(crate) fn new(files: Derived, limit: u64) -> Self {
+        Optimized { files, processor: processor(), limit, known: Mutex::default() }
     }
 
     /// The optimized form of the model `files`, whose content is `model` and perhaps `weights`, and how to open it; it is made where
-    /// it is missing or damaged. `None` where it cannot be had: then the model itself is opened, which takes longer and tells what
-    /// is wrong with it.
+    /// it is missing or damaged, though not by a wake if it went for want of room. `None` where it cannot be had: then the model
+    /// itself is opened, which takes longer and tells what is wrong with it.
     pub(crate) fn get(
         &self,
         backend: &dyn Backend,
@@ -54,15 +82,22 @@ impl Optimized {
         model: &Blob,
         weights: Option<&Blob>,
         options: &OpenOptions,
+        occasion: Occasion,
     ) -> Option<(ModelFiles, Plan)> {
         let form = |path| ModelFiles::one(files.format, path);
         let name = self.name(backend, model, weights, options);
-        if self.none().contains(&name) {
+        if self.limit == 0 || self.known().none.contains(&name) {
             return None;
         }
         let found = self.files.authentic(&name).and_then(|path| Some((read_plan(&path)?, path)));
         if let Some((plan, path)) = found {
+            if occasion == Occasion::Wake {
+                self.note_use(&name);
+            }
             return Some((form(path), plan));
+        }
+        if occasion == Occasion::Wake && self.known().gone.contains(&name) {
+            return None;
         }
         let made = self.files.make_folder(&name, |folder| {
             let tiers = backend.optimize(files, options, folder)?;
@@ -71,26 +106,74 @@ impl Optimized {
             }
             let plan = Plan::learn(backend, &form(folder.to_owned()), options, tiers)?;
             write_plan(folder, plan)?;
+            let size = size(folder).map_err(io_at("read", folder))?;
+            if size > self.limit {
+                return Err(Failed::TooLarge { size, limit: self.limit });
+            }
             Ok(plan)
         });
         match made {
             Ok(plan) => {
                 tracing::debug!(model = %model.digest, ?plan, "the model is optimized");
+                self.known().gone.remove(&name);
+                self.note_use(&name);
+                self.shrink(Some(&name));
                 self.files.authentic(&name).map(|path| (form(path), plan))
             }
             Err(error) => {
-                tracing::debug!(model = %model.digest, %error, "the model has no optimized form");
-                // A full disk may have room the next time; what the library says does not change.
-                if !matches!(error, Failed::Store(_)) {
-                    self.none().insert(name);
+                let mut known = self.known();
+                match &error {
+                    Failed::Store(error) => self.files.failed(error),
+                    Failed::None => {
+                        tracing::debug!(model = %model.digest, "its library has no optimized form of the model")
+                    }
+                    Failed::Model(_) | Failed::TooLarge { .. } => tracing::warn!(
+                        model = %model.digest,
+                        error = chain(&error),
+                        "the model has no optimized form, and is opened as it is, which takes longer"
+                    ),
                 }
+                // A full disk, which stops the library too, may have room the next time.
+                let may_change = matches!(error, Failed::Store(_) | Failed::Model(_));
+                let names = if may_change { &mut known.gone } else { &mut known.none };
+                names.insert(name);
                 None
             }
         }
     }
 
-    fn none(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.none.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a use, and now and then notes it where a restart finds it.
+    fn note_use(&self, name: &str) {
+        let now = SystemTime::now();
+        let mut known = self.known();
+        let (used, noted) = known.used.entry(name.to_owned()).or_insert((now, SystemTime::UNIX_EPOCH));
+        *used = now;
+        // A clock that was set back says nothing of how long it was.
+        if now.duration_since(*noted).is_ok_and(|since| since >= NOTED) {
+            *noted = now;
+            self.files.touch(name);
+        }
+    }
+
+    /// Removes forms until they are within the limit. A session that has mapped one keeps it.
+    fn shrink(&self, newest: Option<&str>) -> usize {
+        let mut known = self.known();
+        let removed = self.files.shrink(self.limit, newest, |name| known.used.get(name).map(|(used, _)| *used));
+        for name in &removed {
+            tracing::info!(
+                form = name,
+                "the optimized form of a model went for others; until a function that has it is deployed again, or the host \
+                 starts again, the model is opened as it is; see `--optimized-limit`"
+            );
+            known.used.remove(name);
+        }
+        let count = removed.len();
+        known.gone.extend(removed);
+        count
     }
 
     /// Removes the forms of models that `keep` does not name, and those that another version of a present library made. Those of
@@ -99,11 +182,13 @@ impl Optimized {
         let digests: HashSet<_> = keep.iter().map(Digest::hex).collect();
         let marks: Vec<_> =
             backends.present().map(|backend| (format!("-{}-", backend.kind()), self.mark(&**backend))).collect();
-        self.files.collect(|name| {
+        let removed = self.files.collect(|name| {
             let digest = name.split('-').next().unwrap_or_default();
             let stale = marks.iter().any(|(kind, mark)| name.contains(kind) && !name.contains(mark));
             digests.contains(digest) && !stale
-        })
+        });
+        // The limit may be another than that of the host which made them.
+        removed + self.shrink(None)
     }
 
     /// Forms and plans differ with what the library is asked for too.

@@ -1,4 +1,5 @@
-//! The store of compiled modules. A module is compiled once, when it is deployed; a wake only maps it.
+//! The store of compiled modules. A module is compiled once, when it is deployed; a wake only maps it. Where the store cannot be
+//! written each wake compiles.
 #![allow(unsafe_code, reason = "loading compiled code is unsafe by nature; it is authenticated just before")]
 
 use crate::{
@@ -56,7 +57,7 @@ impl Precompiled {
     pub(crate) fn prepare(&self, engine: &Engine, module: &Blob, kind: Kind) -> Result<(), DeployError> {
         match self.files.authentic(&self.name(module.digest)) {
             Some(_) => Ok(()),
-            None => self.compile(engine, module, kind),
+            None => self.compile(engine, module, kind).map(drop),
         }
     }
 
@@ -65,10 +66,22 @@ impl Precompiled {
         if let Some(mapped) = self.map(engine, module, kind) {
             return Ok(mapped);
         }
-        tracing::warn!(module = %module.digest, "the compiled module is missing, damaged or foreign, and is compiled anew");
-        self.compile(engine, module, kind)?;
-        let mapped = self.map(engine, module, kind);
-        mapped.ok_or_else(|| DeployError::Compile("its compiled form cannot be read back".to_owned()))
+        // Where nothing can be kept that was said, and every wake comes here.
+        if !self.files.is_failing() {
+            tracing::warn!(module = %module.digest, "the compiled module is missing, damaged or foreign, and is compiled anew");
+        }
+        let code = self.compile(engine, module, kind)?;
+        if let Some(mapped) = self.map(engine, module, kind) {
+            return Ok(mapped);
+        }
+        // SAFETY: this is what the compiler has just given, and nobody else had it in hand.
+        let loaded = unsafe {
+            match kind {
+                Kind::Component => Component::deserialize(engine, &code).map(Mapped::Component),
+                Kind::Core => Module::deserialize(engine, &code).map(Mapped::Core),
+            }
+        };
+        loaded.map_err(|error| DeployError::Compile(format!("its compiled form does not load: {error:#}")))
     }
 
     fn map(&self, engine: &Engine, module: &Blob, kind: Kind) -> Option<Mapped> {
@@ -87,7 +100,8 @@ impl Precompiled {
             .ok()
     }
 
-    fn compile(&self, engine: &Engine, module: &Blob, kind: Kind) -> Result<(), DeployError> {
+    /// Compiles `module` and keeps the code, which it returns. Where it cannot be kept the next wake compiles again.
+    fn compile(&self, engine: &Engine, module: &Blob, kind: Kind) -> Result<Vec<u8>, DeployError> {
         module.check()?;
         let wasm = fs::read(&module.path).map_err(io_at("read", &module.path))?;
         let code = match kind {
@@ -95,7 +109,12 @@ impl Precompiled {
             Kind::Core => engine.precompile_module(&wasm),
         };
         let code = code.map_err(|error| DeployError::Compile(format!("{error:#}")))?;
-        self.files.make(&self.name(module.digest), |path| Ok(fs::write(path, code).map_err(io_at("write", path))?))
+        let kept =
+            self.files.make(&self.name(module.digest), |path| fs::write(path, &code).map_err(io_at("write", path)));
+        if let Err(error) = kept {
+            self.files.failed(&error);
+        }
+        Ok(code)
     }
 
     /// Removes the compiled forms of modules that `keep` does not name, and those that this host cannot load.

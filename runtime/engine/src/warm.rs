@@ -8,6 +8,7 @@ use crate::{
     files::Files,
     guest::Guest,
     memory,
+    optimized::Occasion,
     precompiled::{Kind, Mapped},
 };
 use futures::future::{join, join_all};
@@ -23,6 +24,7 @@ use torpor_nn::{
     Backend, BackendKind, Backends, Choice, Device, Model, ModelFiles, ModelFormat, OpenOptions, Plan, Precision, Tier,
     Upgrade,
 };
+use torpor_telemetry::{FunctionMetrics, OpenTier};
 use torpor_tensor::{Dim, NamedTensor, Signature};
 use wasmtime::component::Component;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -191,7 +193,7 @@ impl Recipe {
             let failed = |source| DeployError::Model { model: model.name.clone(), source };
             model.files.check().map_err(failed)?;
             // A model that cannot be opened is found by the first wake, which says why.
-            model.optimized(engine);
+            model.optimized(engine, Occasion::Deploy);
         }
         Ok(())
     }
@@ -286,15 +288,16 @@ impl Ingredient {
 
     /// The optimized form of the model, where it has one, and how to open it. It is made for the processor, so no other device opens
     /// it.
-    fn optimized(&self, engine: &Shared) -> Option<(ModelFiles, Plan)> {
+    fn optimized(&self, engine: &Shared, occasion: Occasion) -> Option<(ModelFiles, Plan)> {
         let on_processor = self.options.device == Device::Cpu;
         let (backend, weights) = (&*self.backend, self.weights.as_ref());
-        let form = || engine.optimized.get(backend, &self.files, &self.blob, weights, &self.options);
+        let form = || engine.optimized.get(backend, &self.files, &self.blob, weights, &self.options, occasion);
         on_processor.then(form).flatten()
     }
 
-    async fn open(&self, engine: &Arc<Shared>) -> Result<Granted, WakeError> {
-        let (model, labels) = self.opened(engine).await?;
+    async fn open(&self, engine: &Arc<Shared>, metrics: &Arc<FunctionMetrics>) -> Result<Granted, WakeError> {
+        let (model, labels) = self.opened(engine, metrics).await?;
+        metrics.opened(counted(model.tier()));
         let unfit = labels.iter().find_map(|(output, labels)| unfit(output, labels.len(), model.signature()));
         if let Some(reason) = unfit {
             let source = torpor_nn::Error::Files { model: self.files.to_string(), reason };
@@ -303,15 +306,16 @@ impl Ingredient {
         Ok(Granted { name: self.name.clone(), model, labels })
     }
 
-    async fn opened(&self, engine: &Arc<Shared>) -> Result<(Model, Labels), WakeError> {
+    async fn opened(&self, engine: &Arc<Shared>, metrics: &Arc<FunctionMetrics>) -> Result<(Model, Labels), WakeError> {
         let found = tokio::task::spawn_blocking({
             let (engine, model) = (Arc::clone(engine), self.clone());
             move || -> Result<(Option<(ModelFiles, Plan)>, Labels), DeployError> {
                 // One look at each file's metadata, unless somebody has touched the file: then it is hashed again.
                 model.blobs().try_for_each(Blob::check)?;
+                engine.libraries.check(&*model.backend);
                 let read = |(output, blob): (&String, &Blob)| Ok((output.clone(), torpor_bundle::read_labels(blob)?));
                 let labels = model.labels.iter().map(read).collect::<Result<_, torpor_bundle::Error>>()?;
-                Ok((model.optimized(&engine), labels))
+                Ok((model.optimized(&engine, Occasion::Wake), labels))
             }
         });
         let (optimized, labels) = found.await.map_err(|_| WakeError::Interrupted)??;
@@ -319,11 +323,17 @@ impl Ingredient {
             Model::open(Arc::clone(&self.backend), files, OpenOptions { tier, ..self.options }, upgrade)
         };
         if let Some((files, plan)) = optimized {
-            let upgrade = plan.upgrade_after.map(|after| Upgrade { after, tier: Tier::Optimized });
-            let (first, upgrade) = match (self.isolation, upgrade) {
+            let (first, upgrade) = match (self.isolation, plan.upgrade_after) {
                 // Another tier beside the first would need another worker, so the one that is to stay is opened at once.
-                (Isolation::Process, Some(Upgrade { tier, .. })) => (tier, None),
-                (_, upgrade) => (plan.first, upgrade),
+                (Isolation::Process, Some(_)) => (Tier::Optimized, None),
+                (_, upgrade_after) => {
+                    let upgrade = upgrade_after.map(|after| {
+                        let metrics = Arc::clone(metrics);
+                        let done = Arc::new(move || metrics.opened(OpenTier::Optimized));
+                        Upgrade { after, tier: Tier::Optimized, done }
+                    });
+                    (plan.first, upgrade)
+                }
             };
             match open(files, first, upgrade).await {
                 Ok(model) => return Ok((model, labels)),
@@ -335,6 +345,15 @@ impl Ingredient {
         let opened = open(self.files.clone(), Tier::Original, None).await;
         let model = opened.map_err(|source| WakeError::Model { model: self.name.clone(), source })?;
         Ok((model, labels))
+    }
+}
+
+/// What an open in this tier counts as.
+fn counted(tier: Tier) -> OpenTier {
+    match tier {
+        Tier::Original => OpenTier::Original,
+        Tier::Baseline => OpenTier::Baseline,
+        Tier::Optimized => OpenTier::Optimized,
     }
 }
 
@@ -354,7 +373,11 @@ fn unfit(output: &str, count: usize, signature: &Signature) -> Option<String> {
 
 impl Warm {
     /// Maps the code and opens the models, both at the same time. Dropping the future closes what was opened so far.
-    pub(crate) async fn wake(engine: Arc<Shared>, recipe: Arc<Recipe>) -> Result<Self, WakeError> {
+    pub(crate) async fn wake(
+        engine: Arc<Shared>,
+        recipe: Arc<Recipe>,
+        metrics: Arc<FunctionMetrics>,
+    ) -> Result<Self, WakeError> {
         let before = memory::anonymous();
         let start = Instant::now();
         let code = tokio::task::spawn_blocking({
@@ -366,7 +389,7 @@ impl Warm {
             }
         });
         let models = async {
-            let opened = join_all(recipe.models.iter().map(|model| model.open(&engine))).await;
+            let opened = join_all(recipe.models.iter().map(|model| model.open(&engine, &metrics))).await;
             (opened, start.elapsed())
         };
         let (code, (opened, session)) = join(code, models).await;

@@ -38,12 +38,13 @@ pub struct Model {
 }
 
 /// When to open a model in another tier, which then takes the place of the first without a pause.
-#[derive(Debug, Clone, Copy)]
 pub struct Upgrade {
     /// How long runs have taken by then, all together.
     pub after: Duration,
     /// The tier.
     pub tier: Tier,
+    /// Called when it has taken that place, on a thread of its own.
+    pub done: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// A session, and what is known of its runs. Shared by the model and its workers.
@@ -67,6 +68,7 @@ type Open = dyn Fn() -> Result<Arc<dyn Session>, Error> + Send + Sync;
 struct Upgrading {
     open: Arc<Open>,
     tier: Tier,
+    done: Arc<dyn Fn() + Send + Sync>,
     /// Whether its thread can have the lowest priority. Threads that the library starts on it would keep that for good.
     in_background: bool,
     /// Nanoseconds that runs may still take until it begins; past zero once it has.
@@ -227,11 +229,12 @@ impl Model {
 
 impl Upgrading {
     fn new(upgrade: Upgrade, backend: Arc<dyn Backend>, files: ModelFiles, options: OpenOptions) -> Self {
-        let Upgrade { after, tier } = upgrade;
+        let Upgrade { after, tier, done } = upgrade;
         Upgrading {
             in_background: options.threads.get() == 1,
             open: Arc::new(move || backend.open(&files, &OpenOptions { tier, ..options })),
             tier,
+            done,
             // More than zero, which stands for one that has begun.
             left: AtomicU64::new(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX).max(1)),
             thread: Mutex::default(),
@@ -263,7 +266,7 @@ impl Runner {
     /// Opens the better tier on a thread of its own.
     fn upgrade(self: &Arc<Self>, upgrading: &Upgrading) {
         // The thread holds nothing of a model that is closed meanwhile.
-        let (runner, open) = (Arc::downgrade(self), Arc::clone(&upgrading.open));
+        let (runner, open, done) = (Arc::downgrade(self), Arc::clone(&upgrading.open), Arc::clone(&upgrading.done));
         let (backend, tier, in_background) = (self.backend, upgrading.tier, upgrading.in_background);
         let started = thread::Builder::new().name(format!("{backend}-upgrade")).spawn(move || {
             if in_background {
@@ -271,7 +274,7 @@ impl Runner {
                 let _ = rustix::process::setpriority_process(None, LOWEST);
             }
             match catch_unwind(AssertUnwindSafe(|| open())) {
-                Ok(Ok(session)) => Runner::swap(&runner, Opened { session, tier }),
+                Ok(Ok(session)) => Runner::swap(&runner, Opened { session, tier }, &*done),
                 Ok(Err(error)) => tracing::warn!(%error, "a faster form of a model does not open; it runs on as it is"),
                 Err(panic) => {
                     tracing::warn!(panic = panic_text(&*panic), %backend, "a faster form of a model does not open")
@@ -285,7 +288,7 @@ impl Runner {
     }
 
     /// Puts another session in the place of the one that runs.
-    fn swap(runner: &Weak<Self>, opened: Opened) {
+    fn swap(runner: &Weak<Self>, opened: Opened, done: &dyn Fn()) {
         let Some(runner) = runner.upgrade() else { return };
         if opened.session.signature() != &*runner.signature {
             tracing::error!("a faster form of a model has other inputs or outputs, and is not used");
@@ -293,6 +296,7 @@ impl Runner {
         }
         let mut old = runner.opened.swap(Arc::new(opened));
         drop(runner);
+        done();
         // Whoever still runs on it holds it. It is freed here, since that takes time which no caller's thread has.
         while let Err(held) = Arc::try_unwrap(old) {
             thread::sleep(Duration::from_millis(1));
@@ -458,9 +462,13 @@ mod tests {
     }
 
     /// Opens `model` as a plan with two tiers says.
-    async fn open_in_tiers(model: FakeModel) -> Model {
+    async fn open_in_tiers(model: FakeModel, done: &Arc<AtomicU64>) -> Model {
         let options = OpenOptions { tier: Tier::Baseline, ..OpenOptions::default() };
-        let upgrade = Upgrade { after: Duration::from_millis(2), tier: Tier::Optimized };
+        let done = Arc::clone(done);
+        let done = Arc::new(move || {
+            done.fetch_add(1, Ordering::Relaxed);
+        });
+        let upgrade = Upgrade { after: Duration::from_millis(2), tier: Tier::Optimized, done };
         let backend = Arc::new(FakeBackend::new(model));
         Model::open(backend, ModelFiles::one(ModelFormat::Onnx, "fake"), options, Some(upgrade)).await.unwrap()
     }
@@ -468,7 +476,8 @@ mod tests {
     #[tokio::test]
     async fn a_better_tier_takes_the_place_of_the_first_while_it_runs() {
         let run = [Duration::from_millis(1), Duration::ZERO];
-        let model = open_in_tiers(FakeModel::echo().that_takes([Duration::ZERO; 2], run)).await;
+        let done = Arc::default();
+        let model = open_in_tiers(FakeModel::echo().that_takes([Duration::ZERO; 2], run), &done).await;
         assert_eq!(model.tier(), Tier::Baseline);
         while model.tier() == Tier::Baseline {
             assert_eq!(model.run(input(7)).await.unwrap()[0].1.data()[..], [7]);
@@ -476,6 +485,7 @@ mod tests {
         assert_eq!(model.tier(), Tier::Optimized);
         assert_eq!(model.run(input(8)).await.unwrap()[0].1.data()[..], [8]);
         tokio::task::spawn_blocking(move || model.close()).await.unwrap();
+        assert_eq!(done.load(Ordering::Relaxed), 1, "whoever wants to know is told once");
     }
 
     #[tokio::test]
@@ -483,7 +493,7 @@ mod tests {
         let open = [Duration::ZERO, Duration::from_millis(50)];
         let fake = FakeModel::echo().that_takes(open, [Duration::from_millis(3); 2]);
         let sessions = fake.last_thread();
-        let model = open_in_tiers(fake).await;
+        let model = open_in_tiers(fake, &Arc::default()).await;
         model.run(input(1)).await.unwrap();
         tokio::task::spawn_blocking(move || model.close()).await.unwrap();
         // Each session, and the backend, holds one beside the one here.
@@ -493,7 +503,7 @@ mod tests {
     #[test]
     fn an_upgrade_begins_once() {
         let backend = Arc::new(FakeBackend::new(FakeModel::echo()));
-        let upgrade = Upgrade { after: Duration::from_micros(10), tier: Tier::Optimized };
+        let upgrade = Upgrade { after: Duration::from_micros(10), tier: Tier::Optimized, done: Arc::new(|| {}) };
         let files = ModelFiles::one(ModelFormat::Onnx, "fake");
         let upgrading = Upgrading::new(upgrade, backend, files, OpenOptions::default());
         let begins: Vec<_> = [4, 4, 4, 4].map(|took| upgrading.begins(Duration::from_micros(took))).into();

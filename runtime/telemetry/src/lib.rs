@@ -7,5 +7,5 @@ mod log;
 mod metrics;
 
 pub use log::{LogFormat, init_logging};
-pub use metrics::{FunctionMetrics, MemoryMetrics, Metrics, Outcome, Phase, Series, SleepCause};
+pub use metrics::{FunctionMetrics, MemoryMetrics, Metrics, OpenTier, Outcome, Phase, Series, SleepCause};
 pub use prometheus_client::metrics::gauge::Gauge;

@@ -94,6 +94,30 @@ impl SleepCause {
     }
 }
 
+/// How a model was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OpenTier {
+    /// From its own file.
+    Original,
+    /// From its optimized form, so that the first answer comes soon.
+    Baseline,
+    /// From its optimized form, so that runs are fast; also in the background, while it ran in another way.
+    Optimized,
+}
+
+impl OpenTier {
+    const ALL: [OpenTier; 3] = [OpenTier::Original, OpenTier::Baseline, OpenTier::Optimized];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OpenTier::Original => "original",
+            OpenTier::Baseline => "baseline",
+            OpenTier::Optimized => "optimized",
+        }
+    }
+}
+
 /// Gives label values the words of their types.
 macro_rules! label_values {
     ($($type:ident),+) => {
@@ -105,7 +129,7 @@ macro_rules! label_values {
     };
 }
 
-label_values!(Outcome, Phase, SleepCause);
+label_values!(Outcome, Phase, SleepCause, OpenTier);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FunctionLabel {
@@ -129,6 +153,12 @@ struct CauseLabel {
     cause: SleepCause,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TierLabel {
+    function: String,
+    tier: OpenTier,
+}
+
 type Seconds = Histogram;
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -143,6 +173,7 @@ pub struct Metrics {
     wake_failures: Family<FunctionLabel, Counter>,
     sleeps: Family<CauseLabel, Counter>,
     model_ends: Family<FunctionLabel, Counter>,
+    model_opens: Family<TierLabel, Counter>,
     warm: Family<FunctionLabel, Gauge>,
     connections: Gauge,
     /// The functions that have series. Held while one is added or taken away, which only deploying and first calls do.
@@ -184,6 +215,7 @@ pub struct Series {
     sleeps: [Counter; 3],
     /// Times that the process of one of its models ended on its own.
     pub model_ends: Counter,
+    model_opens: [Counter; 3],
     /// 1 while the function holds code and models, else 0. While one revision replaces another, both may count.
     pub warm: Gauge,
 }
@@ -217,6 +249,7 @@ impl Metrics {
             wake_failures: Family::default(),
             sleeps: Family::default(),
             model_ends: Family::default(),
+            model_opens: Family::default(),
             warm: Family::default(),
             connections: Gauge::default(),
             functions: Mutex::default(),
@@ -234,6 +267,8 @@ impl Metrics {
         registry.register("sleeps", "Times a function went back to zero", metrics.sleeps.clone());
         let help = "Times that the process of a model ended on its own";
         registry.register("model_ends", help, metrics.model_ends.clone());
+        let help = "Times a model was opened, by how";
+        registry.register("model_opens", help, metrics.model_opens.clone());
         registry.register("warm_functions", "1 while a function holds code and models", metrics.warm.clone());
         let help = "What functions in memory count with";
         registry.register_with_unit("functions_memory", help, Unit::Bytes, metrics.memory.functions.clone());
@@ -295,6 +330,8 @@ impl Metrics {
             wake_failures: self.wake_failures.get_or_create_owned(&label),
             sleeps: [sleeps(SleepCause::Idle), sleeps(SleepCause::Budget), sleeps(SleepCause::Retired)],
             model_ends: self.model_ends.get_or_create_owned(&label),
+            model_opens: OpenTier::ALL
+                .map(|tier| self.model_opens.get_or_create_owned(&TierLabel { function: name.to_owned(), tier })),
             warm: self.warm.get_or_create_owned(&label),
         }
     }
@@ -321,6 +358,9 @@ impl Metrics {
                 }
                 for cause in CAUSES {
                     self.sleeps.remove(&CauseLabel { function: name.clone(), cause });
+                }
+                for tier in OpenTier::ALL {
+                    self.model_opens.remove(&TierLabel { function: name.clone(), tier });
                 }
             }
             keep
@@ -363,6 +403,11 @@ impl Series {
         self.request_seconds.observe(took.as_secs_f64());
     }
 
+    /// Counts a model that was opened.
+    pub fn opened(&self, tier: OpenTier) {
+        self.model_opens[tier as usize].inc();
+    }
+
     /// Counts a sleep.
     pub fn slept(&self, cause: SleepCause) {
         self.sleeps[cause as usize].inc();
@@ -393,6 +438,7 @@ mod tests {
         let empty = metrics.render();
         let gone = metrics.function("gone");
         gone.ended(Outcome::Answered, Duration::from_millis(3));
+        gone.opened(OpenTier::Baseline);
         metrics.function("stays").wakes.inc();
         metrics.retain(|name| name == "stays");
         let text = metrics.render();
@@ -410,9 +456,14 @@ mod tests {
         assert!(!metrics.render().contains("filetype"), "what nobody called is not there");
         function.ended(Outcome::Late, Duration::from_millis(3));
         function.wake_phase(Phase::Map, Duration::from_micros(50));
+        function.opened(OpenTier::Optimized);
         let text = metrics.render();
         assert!(text.contains(r#"torpor_requests_total{function="filetype",outcome="late"} 1"#), "{text}");
         assert!(text.contains(r#"torpor_request_seconds_count{function="filetype"} 1"#), "{text}");
         assert!(text.contains(r#"torpor_wake_seconds_count{phase="map"} 1"#), "{text}");
+        for (tier, count) in [("original", 0), ("baseline", 0), ("optimized", 1)] {
+            let sample = format!(r#"torpor_model_opens_total{{function="filetype",tier="{tier}"}} {count}"#);
+            assert!(text.contains(&sample), "{text}");
+        }
     }
 }

@@ -103,6 +103,9 @@ pub(crate) struct Serve {
     /// Memory that functions may take together, such as `4GiB`: those that are idle for longest sleep before it is exceeded.
     #[arg(long, value_name = "SIZE", env = "TORPOR_MEMORY_BUDGET", value_parser = memory_budget)]
     pub(crate) memory_budget: Option<ByteSize>,
+    /// Disk space that optimized forms of models may take: those that were not used for longest go before it is exceeded.
+    #[arg(long, value_name = "SIZE", env = "TORPOR_OPTIMIZED_LIMIT", default_value = "16GiB", value_parser = size)]
+    pub(crate) optimized_limit: ByteSize,
     /// How long requests may still take once the host is told to stop.
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub(crate) drain: humantime::Duration,
@@ -114,8 +117,12 @@ pub(crate) struct Serve {
     pub(crate) log_format: LogFormat,
 }
 
+fn size(text: &str) -> Result<ByteSize, String> {
+    text.parse().map_err(|error: torpor_manifest::Error| error.to_string())
+}
+
 fn memory_budget(text: &str) -> Result<ByteSize, String> {
-    let size: ByteSize = text.parse().map_err(|error: torpor_manifest::Error| error.to_string())?;
+    let size = size(text)?;
     if size < LEAST_BUDGET {
         return Err(format!("no function fits into that; give at least {LEAST_BUDGET}"));
     }

@@ -45,6 +45,8 @@ pub struct Config {
     pub instances: u32,
     /// Bytes that functions may take in memory, all together; `None` for no limit.
     pub memory_budget: Option<u64>,
+    /// Bytes on disk that optimized models may have, all together; 0 for none of them.
+    pub optimized_limit: u64,
 }
 
 /// Whose bundles a host runs.
@@ -98,8 +100,8 @@ pub async fn build(config: Config) -> Result<Host> {
     let metrics = Arc::new(metrics);
     let workshop = {
         let (metrics, state) = (Arc::clone(&metrics), config.state.clone());
-        let (instances, memory_budget) = (config.instances, config.memory_budget);
-        let engine = torpor_engine::Config { state: config.state, instances, memory_budget };
+        let Config { instances, memory_budget, optimized_limit, .. } = config;
+        let engine = torpor_engine::Config { state: config.state, instances, memory_budget, optimized_limit };
         move || -> Result<Workshop> {
             let mut backends = load_backends(config.libraries);
             if let Some(mut worker) = config.worker {

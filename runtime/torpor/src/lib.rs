@@ -18,4 +18,5 @@ pub use backends::{
 pub use deployments::{ManifestFile, Variables, read_manifests};
 pub use host::{Config, Host, Trust, build};
 // The parts whose types `Config` and `Host` show to those who embed the host.
+pub use torpor_backend_onnxruntime::forbid_telemetry;
 pub use {torpor_engine as engine, torpor_gateway as gateway, torpor_tensor as tensor};

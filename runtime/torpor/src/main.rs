@@ -14,6 +14,8 @@ use output::Output;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Before there is any other thread.
+    torpor::forbid_telemetry();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return output::usage(&error),

@@ -1,17 +1,16 @@
 //! All functions of a host, called at random for a while: a few often, most hardly ever, as Zipf's law says of what people want.
 
-use crate::{
-    host::{Held, Host, call_index},
-    report::{median, quantile},
-    stage::Stage,
-};
+use crate::{host::call, stage::manifests};
 use anyhow::Result;
-use serde::Serialize;
 use serde_json::Value;
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
+};
+use torpor_benches::{
+    served::{Held, Served},
+    stage::Stage,
 };
 use ureq::Agent;
 
@@ -26,18 +25,13 @@ pub(crate) struct Load {
 }
 
 /// What came of it.
-#[derive(Serialize)]
 pub(crate) struct Crowd {
-    pub(crate) functions: usize,
-    pub(crate) seconds: f64,
-    pub(crate) callers: usize,
-    pub(crate) budget: String,
-    pub(crate) requests: usize,
+    pub(crate) load: Load,
     pub(crate) errors: usize,
     /// The first of them.
     pub(crate) error: Option<String>,
-    pub(crate) p50_ms: f64,
-    pub(crate) p99_ms: f64,
+    /// Milliseconds of each request that was answered.
+    pub(crate) times: Vec<f64>,
     /// Functions that were called at all.
     pub(crate) called: u64,
     pub(crate) wakes: u64,
@@ -62,11 +56,11 @@ impl Dice {
 
 impl Load {
     pub(crate) fn measure(self, stage: &Stage) -> Result<Crowd> {
-        let Load { functions, callers, time, budget } = self;
-        let manifests = stage.manifests(functions, "20s")?;
-        let host = Host::start(stage, &manifests, &["--memory-budget", &budget])?;
+        let Load { functions, callers, time, budget } = &self;
+        let manifests = manifests(stage, *functions, "20s")?;
+        let host = Served::start(stage, &manifests, &["--memory-budget", budget])?;
         let before = host.held()?;
-        let shares = shares(functions);
+        let shares = shares(*functions);
         let ended = AtomicBool::new(false);
         let begin = Instant::now();
         let (results, most_mb) = thread::scope(|scope| {
@@ -78,17 +72,17 @@ impl Load {
                 }
                 most
             });
-            let calling = (0..callers).map(|caller| {
+            let calling = (0..*callers).map(|caller| {
                 let (host, shares) = (&host, &shares);
                 scope.spawn(move || {
                     let agent = Agent::new_with_defaults();
                     let mut dice = Dice(caller as u64 + 1);
                     let mut results = Vec::new();
-                    while begin.elapsed() < time {
+                    while begin.elapsed() < *time {
                         let dice = dice.roll();
                         let index = shares.partition_point(|share| *share < dice).min(shares.len() - 1);
                         let sent = Instant::now();
-                        let result = call_index(&agent, host.data, index).map_err(|error| format!("{error:#}"));
+                        let result = call(&agent, host.data, index).map_err(|error| format!("{error:#}"));
                         results.push(result.map(|()| sent.elapsed().as_secs_f64() * 1e3));
                     }
                     results
@@ -99,7 +93,6 @@ impl Load {
             ended.store(true, Ordering::Relaxed);
             (results, watch.join().unwrap_or_default())
         });
-        let seconds = begin.elapsed().as_secs_f64();
         let all: Vec<Value> = serde_json::from_str(&host.admin("/functions")?)?;
         let sum = |key: &str| all.iter().filter_map(|function| function[key].as_u64()).sum::<u64>();
         for function in all.iter().filter(|function| function["state"] != "Cold") {
@@ -107,23 +100,18 @@ impl Load {
         }
         let after = host.held()?;
         let error = results.iter().find_map(|result| result.as_ref().err().cloned());
-        let mut times: Vec<f64> = results.iter().filter_map(|result| result.as_ref().ok().copied()).collect();
+        let times: Vec<f64> = results.iter().filter_map(|result| result.as_ref().ok().copied()).collect();
         Ok(Crowd {
-            functions,
-            seconds,
-            callers,
-            budget,
-            requests: results.len(),
             errors: results.len() - times.len(),
             error,
-            p50_ms: median(&mut times),
-            p99_ms: quantile(&mut times, 0.99),
+            times,
             called: all.iter().filter(|function| function["calls"] != 0).count() as u64,
             wakes: sum("wakes"),
             evictions: sum("evictions"),
             before,
             most_mb,
             after,
+            load: self,
         })
     }
 }

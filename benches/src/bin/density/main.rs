@@ -1,9 +1,9 @@
 //! How many functions one host can have: what they cost at zero, and how fast one of very many wakes.
 //!
 //! For each number of functions it starts the real binary with as many manifests, which share two bundles, and looks at it from
-//! outside: `host.rs`. Then all functions of the largest number are called at random under a memory budget: `crowd.rs`.
+//! outside. Then all functions of the largest number are called at random under a memory budget: `crowd.rs`.
 //! `docs/benchmarks.md` says what the numbers mean.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to the one who typed it")]
+#![expect(clippy::print_stderr, reason = "a command talks to the one who typed it")]
 
 mod crowd;
 mod host;
@@ -13,10 +13,13 @@ mod stage;
 use anyhow::{Context, Result};
 use clap::Parser;
 use std::{
-    fs,
-    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
+};
+use torpor_benches::{
+    frame::{Outputs, Results},
+    served::Served,
+    stage::{ADD, FILETYPE_RAW, Places, Stage},
 };
 
 /// How long a host rests before its processor time is looked at, and how long that takes.
@@ -39,36 +42,16 @@ struct Arguments {
     /// The memory budget under load
     #[arg(long, value_name = "SIZE", default_value = "128MiB")]
     budget: String,
-    /// Also write the results to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Fail if a target is missed
-    #[arg(long)]
-    assert: bool,
+    #[command(flatten)]
+    outputs: Outputs,
     #[command(flatten)]
     places: Places,
 }
 
-/// Where things are; `cargo xtask bench density` sets the environment.
-#[derive(clap::Args)]
-struct Places {
-    /// The `torpor` binary
-    #[arg(long, value_name = "FILE", env = "TORPOR_BIN")]
-    torpor: PathBuf,
-    /// The models, as `cargo xtask setup` lays them out
-    #[arg(long, value_name = "DIR", env = "TORPOR_TEST_ASSETS")]
-    assets: PathBuf,
-    /// The modules, built
-    #[arg(long, value_name = "DIR", env = "TORPOR_TEST_MODULES")]
-    modules: PathBuf,
-    /// The ONNX Runtime library
-    #[arg(long, value_name = "FILE", env = "TORPOR_ONNXRUNTIME")]
-    onnxruntime: PathBuf,
-}
-
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    let stage = stage::Stage::new(arguments.places)?;
+    let stage = Stage::new(arguments.places, &[&ADD, &FILETYPE_RAW])?;
+    let mut results = Results::new("density", "hosts with very many functions", "");
     let mut rows = Vec::new();
     for &functions in &arguments.functions {
         eprintln!("{functions} functions");
@@ -82,23 +65,19 @@ fn main() -> Result<ExitCode> {
         budget: arguments.budget,
     };
     eprintln!("{most} functions under load");
-    let report = report::Report { rows, crowd: crowd.measure(&stage)? };
-    print!("{report}");
-    if let Some(path) = &arguments.json {
-        fs::write(path, serde_json::to_vec_pretty(&report)?).with_context(|| format!("cannot write {path:?}"))?;
-    }
-    Ok(if arguments.assert && report.missed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    report::report(rows, crowd.measure(&stage)?, &mut results);
+    Ok(if results.finish(&arguments.outputs)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Looks at a host with so many functions.
-fn measure(stage: &stage::Stage, functions: usize) -> Result<report::Row> {
-    let manifests = stage.manifests(functions, "100ms")?;
+fn measure(stage: &Stage, functions: usize) -> Result<report::Row> {
+    let manifests = stage::manifests(stage, functions, "100ms")?;
     let begin = Instant::now();
-    let first = host::Host::start(stage, &manifests, &[])?;
+    let first = Served::start(stage, &manifests, &[])?;
     let first_start = begin.elapsed();
     drop(first);
     let begin = Instant::now();
-    let host = host::Host::start(stage, &manifests, &["--watch"])?;
+    let host = Served::start(stage, &manifests, &["--watch"])?;
     let start = begin.elapsed();
     std::thread::sleep(REST);
     let (before, at) = (host.processor_time()?, Instant::now());
@@ -106,7 +85,7 @@ fn measure(stage: &stage::Stage, functions: usize) -> Result<report::Row> {
     let rest = (host.processor_time()? - before) / at.elapsed().as_secs_f64();
     let held = host.held()?;
     let begin = Instant::now();
-    let listed = host.admin("/functions")?.len();
+    host.admin("/functions")?;
     let list = begin.elapsed();
     let begin = Instant::now();
     host.admin("/metrics")?;
@@ -120,7 +99,7 @@ fn measure(stage: &stage::Stage, functions: usize) -> Result<report::Row> {
     for index in names.iter().step_by(step).cycle().take(WAKES) {
         let name = stage::name(*index);
         let begin = Instant::now();
-        wakes.push(host.wake(&name)?);
+        wakes.push(host::wake(&host, *index)?);
         answers.push(begin.elapsed().as_secs_f64() * 1e3);
         host.wait_until_cold(&name)?;
     }
@@ -130,10 +109,9 @@ fn measure(stage: &stage::Stage, functions: usize) -> Result<report::Row> {
         start_s: start.as_secs_f64(),
         rest_percent: rest * 100.0,
         held,
-        wake_ms: report::median(&mut wakes),
-        answer_ms: report::median(&mut answers),
+        wake_ms: wakes,
+        answer_ms: answers,
         list_ms: list.as_secs_f64() * 1e3,
-        list_bytes: listed,
         metrics_ms: metrics.as_secs_f64() * 1e3,
     })
 }

@@ -212,6 +212,7 @@ async fn host(arguments: &Arguments, manifests: Vec<PathBuf>, folder: &Path) -> 
         }),
         instances: 512,
         memory_budget: None,
+        optimized_limit: u64::MAX,
     };
     torpor::build(config).await
 }

@@ -3,12 +3,15 @@
 //! The library is found at run time, so that one host binary serves with or without it. Opening goes through `ort`; running
 //! goes through the C interface that `ort` exposes, because its safe `run` takes a session exclusively while ONNX Runtime's
 //! own `Run` may be called from several threads for the CPU provider, and because one code path then serves every element
-//! type. All of that is in `value.rs` and `session.rs`; no other file here is unsafe.
+//! type. All of that is in `value.rs` and `session.rs`; `telemetry.rs` changes the environment; no other file here is unsafe.
 
 #![allow(unsafe_code, reason = "the C interface of ONNX Runtime; every block says why it holds")]
 
 mod session;
+mod telemetry;
 mod value;
+
+pub use telemetry::forbid_telemetry;
 
 use ort::{
     ep::{self, ExecutionProvider, ExecutionProviderDispatch},

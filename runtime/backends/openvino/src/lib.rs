@@ -11,23 +11,34 @@ mod library;
 mod session;
 mod value;
 
-use library::Core;
+use library::{Compiled, Core};
+use session::OvSession;
 use std::{
+    collections::HashMap,
     env::consts::{DLL_PREFIX, DLL_SUFFIX},
     ffi::{CStr, CString},
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 use tempfile::TempDir;
-use torpor_nn::{Backend, BackendKind, Device, Error, ModelFiles, ModelFormat, OpenOptions, Precision, Session};
+use torpor_nn::{Backend, BackendKind, Device, Error, ModelFiles, ModelFormat, OpenOptions, Precision, Session, Tier};
+use torpor_tensor::Signature;
 
+/// The file of an optimized form: the model as it is ready for the processor.
+const FORM: &str = "compiled";
+
+/// The library's word for the processor.
+const PROCESSOR: &CStr = c"CPU";
 /// What a device says it computes well with.
 const CAPABILITIES: &CStr = c"OPTIMIZATION_CAPABILITIES";
 
 /// OpenVINO, loaded. One per process, since the library keeps global state.
 pub struct OpenVino {
     core: Core,
+    /// A core for each way to open forms that was asked for, since importing takes a core's properties and none of its own. None
+    /// is ever changed, so that models can be imported at the same time. There are few ways, and a core takes next to nothing.
+    importers: Mutex<HashMap<Vec<Property>, Arc<Core>>>,
     version: String,
     path: PathBuf,
 }
@@ -62,7 +73,7 @@ impl OpenVino {
 
     fn load_one(path: &Path) -> Result<Self, String> {
         let version = library::load(path)?;
-        Ok(OpenVino { core: Core::new()?, version, path: path.to_owned() })
+        Ok(OpenVino { core: Core::new()?, importers: Mutex::default(), version, path: path.to_owned() })
     }
 }
 
@@ -96,15 +107,18 @@ fn newest(folder: &Path, name: &str) -> Option<PathBuf> {
 /// The library's word for a device; `None` for one that is not OpenVINO's.
 fn device_name(device: Device) -> Option<&'static CStr> {
     match device {
-        Device::Cpu => Some(c"CPU"),
+        Device::Cpu => Some(PROCESSOR),
         Device::Gpu => Some(c"GPU"),
         Device::Npu => Some(c"NPU"),
         Device::Cuda | Device::TensorRt => None,
     }
 }
 
+/// A key of the library, and its value.
+type Property = (&'static CStr, CString);
+
 /// How a model is compiled. Nothing is left to the library's own taste: on some processors it would compute in BF16.
-fn properties(options: &OpenOptions) -> Result<Vec<(&'static CStr, CString)>, String> {
+fn properties(options: &OpenOptions) -> Result<Vec<Property>, String> {
     let text = |text: String| CString::new(text).map_err(|error| error.to_string());
     let mut properties = vec![
         (c"INFERENCE_PRECISION_HINT", text(options.precision.to_string())?),
@@ -174,18 +188,87 @@ impl Backend for OpenVino {
     }
 
     fn open(&self, files: &ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Session>, Error> {
-        let open = || -> Result<session::OvSession, String> {
-            let device = device_name(options.device).ok_or_else(|| format!("it has no device `{}`", options.device))?;
-            // Kept until the model is compiled, which may read on.
-            let named = Named::new(&files.model, files.format)?;
-            let weights = files.weights.as_deref().map(text).transpose()?;
-            let model = self.core.read(&text(&named.path)?, weights.as_deref())?;
-            let compiled = self.core.compile(&model, device, &properties(options)?)?;
-            session::OvSession::new(&model, compiled)
+        let open = || {
+            let (signature, compiled) = match options.tier {
+                Tier::Original => self.compile(files, options, &properties(options)?)?,
+                Tier::Baseline | Tier::Optimized => self.import(&files.model.join(FORM), options)?,
+            };
+            OvSession::new(signature, compiled)
         };
-        let failed = |reason| Error::Open { backend: BackendKind::OpenVino, model: files.to_string(), reason };
-        Ok(Arc::new(open().map_err(failed)?))
+        Ok(Arc::new(open().map_err(|reason| failed(files, reason))?))
     }
+
+    fn optimize(&self, files: &ModelFiles, options: &OpenOptions, folder: &Path) -> Result<&'static [Tier], Error> {
+        // What other devices export was never tried.
+        if options.device != Device::Cpu {
+            return Ok(&[]);
+        }
+        let optimize = || {
+            let path = folder.join(FORM);
+            let properties = properties(options)?;
+            // A form has its weights in it. The other mode leaves those of some formats where they were, in a file that may be gone.
+            let whole = [&properties[..], &[(c"CACHE_MODE", c"OPTIMIZE_SPEED".to_owned())]].concat();
+            let (signature, compiled) = self.compile(files, options, &whole)?;
+            compiled.export(&text(&path)?)?;
+            let has = held(&compiled, &properties)?;
+            // Not kept beside the other, which takes as much memory again.
+            drop(compiled);
+            // The call that imports is not told the properties, so what it does is looked at: a host must not compute in BF16 unasked.
+            let (imported, compiled) = self.import(&path, options)?;
+            match imported == signature && held(&compiled, &properties)? == has {
+                true => Ok(()),
+                false => Err("its compiled form is not opened as the model itself is".to_owned()),
+            }
+        };
+        optimize().map_err(|reason| failed(files, reason))?;
+        Ok(&[Tier::Optimized])
+    }
+}
+
+impl OpenVino {
+    /// Reads a model and makes it ready.
+    fn compile(
+        &self,
+        files: &ModelFiles,
+        options: &OpenOptions,
+        properties: &[Property],
+    ) -> Result<(Signature, Compiled), String> {
+        let device = device_name(options.device).ok_or_else(|| format!("it has no device `{}`", options.device))?;
+        // Kept until the model is compiled, which may read on.
+        let named = Named::new(&files.model, files.format)?;
+        let weights = files.weights.as_deref().map(text).transpose()?;
+        let model = self.core.read(&text(&named.path)?, weights.as_deref())?;
+        let signature = session::signature(&model.ports()?)?;
+        Ok((signature, self.core.compile(&model, device, properties)?))
+    }
+
+    /// Opens the compiled model that [`Backend::optimize`] wrote to the file at `path`.
+    fn import(&self, path: &Path, options: &OpenOptions) -> Result<(Signature, Compiled), String> {
+        let form = fs::File::open(path).map_err(|error| format!("cannot open `{}`: {error}", path.display()))?;
+        let compiled = self.importer(&properties(options)?)?.import(&form, PROCESSOR)?;
+        Ok((session::signature(&compiled.ports()?)?, compiled))
+    }
+
+    /// The core that imports models for the processor with these properties.
+    fn importer(&self, properties: &[Property]) -> Result<Arc<Core>, String> {
+        let mut importers = self.importers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(core) = importers.get(properties) {
+            return Ok(Arc::clone(core));
+        }
+        let core = Arc::new(Core::new()?);
+        core.set(PROCESSOR, properties)?;
+        importers.insert(properties.to_vec(), Arc::clone(&core));
+        Ok(core)
+    }
+}
+
+/// What a compiled model has of these properties, in the library's words, which need not be those that it was given.
+fn held(compiled: &Compiled, properties: &[Property]) -> Result<Vec<String>, String> {
+    properties.iter().map(|(key, _)| compiled.property(key)).collect()
+}
+
+fn failed(files: &ModelFiles, reason: String) -> Error {
+    Error::Open { backend: BackendKind::OpenVino, model: files.to_string(), reason }
 }
 
 /// A model's file under a name that the library takes.

@@ -3,9 +3,11 @@
 //! The crate `openvino` has such owners too. They are not used here since its ports are never freed, and each keeps its whole model
 //! in memory; its requests cannot be cancelled while they run; and it compiles without properties. See `docs/decisions/`.
 
+use memmap2::Mmap;
 use openvino_sys as sys;
 use std::{
     ffi::{CStr, CString, c_char, c_void},
+    fs::File,
     path::Path,
     ptr::{self, NonNull},
 };
@@ -15,13 +17,21 @@ use torpor_tensor::Dim;
 const FUNCTIONS: &[&str] = &[
     "ov_available_devices_free",
     "ov_compiled_model_create_infer_request",
+    "ov_compiled_model_export_model",
     "ov_compiled_model_free",
+    "ov_compiled_model_get_property",
+    "ov_compiled_model_input_by_index",
+    "ov_compiled_model_inputs_size",
+    "ov_compiled_model_output_by_index",
+    "ov_compiled_model_outputs_size",
     "ov_core_compile_model_props",
     "ov_core_create",
     "ov_core_free",
     "ov_core_get_available_devices",
     "ov_core_get_property",
+    "ov_core_import_model",
     "ov_core_read_model",
+    "ov_core_set_properties",
     "ov_free",
     "ov_get_last_err_msg",
     "ov_get_openvino_version",
@@ -104,6 +114,16 @@ unsafe fn take_text(text: *const c_char) -> Option<String> {
     Some(copy)
 }
 
+/// How models are made ready for a device: keys, each of which takes a text, and the texts.
+pub(crate) type Properties = [(&'static CStr, CString)];
+
+/// What the library takes for `properties`, which must stay alive.
+fn pointers(properties: &Properties) -> Vec<sys::ov_property_t> {
+    let property =
+        |(key, value): &(&CStr, CString)| sys::ov_property_t { key: key.as_ptr(), value: value.as_ptr().cast() };
+    properties.iter().map(property).collect()
+}
+
 /// An owner of one kind of pointer.
 macro_rules! owner {
     ($(#[doc = $doc:literal])+ $name:ident, $raw:ident, $free:ident) => {
@@ -132,7 +152,7 @@ macro_rules! owner {
 }
 
 owner! {
-    /// The library's state: its plugins and their threads. One per process.
+    /// The library's state: its plugins, and how they do what they are not told more about.
     Core, ov_core_t, ov_core_free
 }
 owner! {
@@ -140,8 +160,8 @@ owner! {
     Model, ov_model_t, ov_model_free
 }
 owner! {
-    /// A model that is ready for one device.
-    Compiled, ov_compiled_model_t, ov_compiled_model_free
+    /// What [`Compiled`] owns.
+    Ready, ov_compiled_model_t, ov_compiled_model_free
 }
 owner! {
     /// A place for one run at a time, with the memory that the run needs.
@@ -156,12 +176,19 @@ owner! {
     Port, ov_output_const_port_t, ov_output_const_port_free
 }
 
+/// A model that is ready for one device. Requests of it must be freed before it.
+pub(crate) struct Compiled {
+    ready: Ready,
+    /// The file that it was imported from, whose weights it uses where they lie. Declared last, so that it is unmapped last.
+    _form: Option<Mmap>,
+}
+
 // SAFETY: `ov::Core` is documented as safe to use from several threads at the same time.
 unsafe impl Send for Core {}
 // SAFETY: as above.
 unsafe impl Sync for Core {}
 // SAFETY: a compiled model belongs to no thread. It is not `Sync`: `OvSession` calls it under a lock.
-unsafe impl Send for Compiled {}
+unsafe impl Send for Ready {}
 // SAFETY: a request belongs to no thread.
 unsafe impl Send for Request {}
 // SAFETY: the one call that happens beside others is `cancel`, which the library documents as safe from another thread while a run
@@ -182,22 +209,12 @@ impl Core {
     }
 
     /// Makes `model` ready for `device`.
-    pub(crate) fn compile(
-        &self,
-        model: &Model,
-        device: &CStr,
-        properties: &[(&CStr, CString)],
-    ) -> Result<Compiled, String> {
-        let property = |(key, value): &(&CStr, CString)| sys::ov_property_t {
-            key: key.as_ptr(),
-            // Each key that is used here takes a text.
-            value: value.as_ptr().cast(),
-        };
-        let properties: Vec<_> = properties.iter().map(property).collect();
+    pub(crate) fn compile(&self, model: &Model, device: &CStr, properties: &Properties) -> Result<Compiled, String> {
+        let properties = pointers(properties);
         // SAFETY: core, model, texts and properties are alive, and there are as many properties as said; the library writes a
         // pointer that it hands over.
-        unsafe {
-            Compiled::made(|made| {
+        let ready = unsafe {
+            Ready::made(|made| {
                 let (count, properties) = (properties.len(), properties.as_ptr());
                 sys::ov_core_compile_model_props(
                     self.0.as_ptr(),
@@ -208,7 +225,29 @@ impl Core {
                     made,
                 )
             })
-        }
+        }?;
+        Ok(Compiled { ready, _form: None })
+    }
+
+    /// Sets how `device` does what it is not told more about. Nothing else may use this core meanwhile.
+    pub(crate) fn set(&self, device: &CStr, properties: &Properties) -> Result<(), String> {
+        let properties = pointers(properties);
+        let (count, properties) = (properties.len(), properties.as_ptr());
+        // SAFETY: core, texts and properties are alive, and there are as many properties as said.
+        check(unsafe { sys::ov_core_set_properties(self.0.as_ptr(), device.as_ptr(), count, properties) })
+    }
+
+    /// A model from the file that [`Compiled::export`] wrote for `device`. It gets the properties that this core has for the device.
+    pub(crate) fn import(&self, form: &File, device: &CStr) -> Result<Compiled, String> {
+        // SAFETY: whoever may change the file is the host's own user, who must replace files by renaming and never in place.
+        let form = unsafe { Mmap::map(form) }.map_err(|error| format!("cannot map its compiled form: {error}"))?;
+        let (content, size) = (form.as_ptr().cast(), form.len());
+        // SAFETY: the core and the text are alive, and the content, which has as many bytes as said, is so until the model is freed,
+        // for the library does not copy the weights; it writes a pointer that it hands over.
+        let ready = unsafe {
+            Ready::made(|made| sys::ov_core_import_model(self.0.as_ptr(), content, size, device.as_ptr(), made))
+        }?;
+        Ok(Compiled { ready, _form: Some(form) })
     }
 
     /// The devices whose plugins are here and work, such as `CPU`, or `GPU.0` where there are several.
@@ -234,25 +273,43 @@ impl Core {
     }
 }
 
-impl Model {
-    pub(crate) fn inputs(&self) -> Result<Vec<Port>, String> {
-        let mut count = 0;
-        // SAFETY: the model is alive, and the out pointer is valid.
-        check(unsafe { sys::ov_model_inputs_size(self.0.as_ptr(), &raw mut count) })?;
-        // SAFETY: the model is alive; the library writes a pointer that it hands over.
-        let port =
-            |index| unsafe { Port::made(|made| sys::ov_model_const_input_by_index(self.0.as_ptr(), index, made)) };
-        (0..count).map(port).collect()
-    }
+/// What a model takes and gives, in its order.
+pub(crate) struct Ports {
+    pub(crate) inputs: Vec<Port>,
+    pub(crate) outputs: Vec<Port>,
+}
 
-    pub(crate) fn outputs(&self) -> Result<Vec<Port>, String> {
-        let mut count = 0;
-        // SAFETY: the model is alive, and the out pointer is valid.
-        check(unsafe { sys::ov_model_outputs_size(self.0.as_ptr(), &raw mut count) })?;
-        // SAFETY: the model is alive; the library writes a pointer that it hands over.
-        let port =
-            |index| unsafe { Port::made(|made| sys::ov_model_const_output_by_index(self.0.as_ptr(), index, made)) };
-        (0..count).map(port).collect()
+/// All ports of one side of a model.
+///
+/// # Safety
+/// Where `count` gives `OK`, it has written how many there are. Where `make` gives `OK` for an index below that, it has written
+/// a valid pointer that nobody else frees.
+unsafe fn side(
+    count: impl FnOnce(*mut usize) -> sys::ov_status_e,
+    make: impl Fn(usize, *mut *mut sys::ov_output_const_port_t) -> sys::ov_status_e,
+) -> Result<Vec<Port>, String> {
+    let mut length = 0;
+    check(count(&raw mut length))?;
+    // SAFETY: as the caller says.
+    (0..length).map(|index| unsafe { Port::made(|made| make(index, made)) }).collect()
+}
+
+impl Model {
+    pub(crate) fn ports(&self) -> Result<Ports, String> {
+        let model = self.0.as_ptr();
+        // SAFETY: the model is alive, and so are the out pointers; the library writes pointers that it hands over.
+        unsafe {
+            Ok(Ports {
+                inputs: side(
+                    |count| sys::ov_model_inputs_size(model, count),
+                    |index, made| sys::ov_model_const_input_by_index(model, index, made),
+                )?,
+                outputs: side(
+                    |count| sys::ov_model_outputs_size(model, count),
+                    |index, made| sys::ov_model_const_output_by_index(model, index, made),
+                )?,
+            })
+        }
     }
 }
 
@@ -295,9 +352,41 @@ impl Port {
 }
 
 impl Compiled {
+    pub(crate) fn ports(&self) -> Result<Ports, String> {
+        let compiled = self.ready.0.as_ptr();
+        // SAFETY: the compiled model is alive, and so are the out pointers; the library writes pointers that it hands over.
+        unsafe {
+            Ok(Ports {
+                inputs: side(
+                    |count| sys::ov_compiled_model_inputs_size(compiled, count),
+                    |index, made| sys::ov_compiled_model_input_by_index(compiled, index, made),
+                )?,
+                outputs: side(
+                    |count| sys::ov_compiled_model_outputs_size(compiled, count),
+                    |index, made| sys::ov_compiled_model_output_by_index(compiled, index, made),
+                )?,
+            })
+        }
+    }
+
+    /// Writes the model, as it is ready for its device, to the file at `path`.
+    pub(crate) fn export(&self, path: &CStr) -> Result<(), String> {
+        // SAFETY: the compiled model and the text are alive.
+        check(unsafe { sys::ov_compiled_model_export_model(self.ready.0.as_ptr(), path.as_ptr()) })
+    }
+
+    /// What it has under `key`, whoever set it.
+    pub(crate) fn property(&self, key: &CStr) -> Result<String, String> {
+        let mut text = ptr::null_mut();
+        // SAFETY: the compiled model and the text are alive, and the out pointer is valid.
+        check(unsafe { sys::ov_compiled_model_get_property(self.ready.0.as_ptr(), key.as_ptr(), &raw mut text) })?;
+        // SAFETY: the library has handed over a text, or written nothing.
+        Ok(unsafe { take_text(text) }.unwrap_or_default())
+    }
+
     pub(crate) fn request(&self) -> Result<Request, String> {
         // SAFETY: the compiled model is alive; the library writes a pointer that it hands over.
-        unsafe { Request::made(|made| sys::ov_compiled_model_create_infer_request(self.0.as_ptr(), made)) }
+        unsafe { Request::made(|made| sys::ov_compiled_model_create_infer_request(self.ready.0.as_ptr(), made)) }
     }
 }
 

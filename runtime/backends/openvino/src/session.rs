@@ -1,7 +1,7 @@
 //! A compiled model, and the runs of it.
 
 use crate::{
-    library::{Compiled, Model, Port, Request},
+    library::{Compiled, Port, Ports, Request},
     value::{self, Input, to_tensor},
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,13 +22,8 @@ struct Runs {
 }
 
 impl OvSession {
-    /// `compiled` must have been made of `model`.
-    pub(crate) fn new(model: &Model, compiled: Compiled) -> Result<Self, String> {
-        let specs = |ports: Vec<Port>, word| {
-            ports.iter().enumerate().map(|(index, port)| spec(port, word, index)).collect::<Result<Vec<_>, _>>()
-        };
-        let signature =
-            Signature { inputs: specs(model.inputs()?, "input")?, outputs: specs(model.outputs()?, "output")? };
+    /// `signature` must be that of `compiled`.
+    pub(crate) fn new(signature: Signature, compiled: Compiled) -> Result<Self, String> {
         // The first request takes the memory that a run needs, which a wake should, and not the first caller.
         let idle = vec![Arc::new(compiled.request()?)];
         Ok(OvSession { signature, runs: Mutex::new(Runs { idle, compiled }) })
@@ -42,6 +37,14 @@ impl OvSession {
         let mut runs = self.runs();
         runs.idle.pop().map_or_else(|| Ok(Arc::new(runs.compiled.request()?)), Ok)
     }
+}
+
+/// What the model says of its ports.
+pub(crate) fn signature(ports: &Ports) -> Result<Signature, String> {
+    let specs = |ports: &[Port], word| {
+        ports.iter().enumerate().map(|(index, port)| spec(port, word, index)).collect::<Result<Vec<_>, _>>()
+    };
+    Ok(Signature { inputs: specs(&ports.inputs, "input")?, outputs: specs(&ports.outputs, "output")? })
 }
 
 /// What the model says of the port at `index`. One without a name is called by its place, as `output_0`.

@@ -82,7 +82,8 @@ impl Inner {
         let function = Arc::clone(self);
         tokio::spawn(async move {
             // A task of its own, so that a panic in it is a failed wake and not a function that wakes for ever.
-            let wake = tokio::spawn(Warm::wake(Arc::clone(&function.engine), Arc::clone(&function.recipe)));
+            let Inner { engine, recipe, metrics, .. } = &*function;
+            let wake = tokio::spawn(Warm::wake(Arc::clone(engine), Arc::clone(recipe), Arc::clone(metrics)));
             let keeper = &function.engine.keeper;
             match wake.await.unwrap_or(Err(WakeError::Interrupted)) {
                 Ok(warm) => match keeper.woke(&function, warm.memory) {

@@ -68,6 +68,7 @@ fn config(arguments: Serve) -> Config {
         worker: Some(cli::worker()),
         instances: arguments.max_instances,
         memory_budget: arguments.memory_budget.map(ByteSize::as_u64),
+        optimized_limit: arguments.optimized_limit.as_u64(),
     }
 }
 

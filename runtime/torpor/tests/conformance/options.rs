@@ -2,7 +2,7 @@
 
 use crate::fixture::{difference, each, f32s, floats, model, named, on, open, run, square, try_open};
 use std::num::NonZeroUsize;
-use torpor_nn::{Backend, BackendKind, Device, OpenOptions, Precision};
+use torpor_nn::{Backend, BackendKind, Device, Error, ModelFiles, ModelFormat, OpenOptions, Precision, Tier};
 
 #[track_caller]
 fn refused(backend: &dyn Backend, options: &OpenOptions, words: &[&str]) {
@@ -115,5 +115,33 @@ fn openvino_says_what_it_runs_on() {
         let library = backend.library().expect("it was loaded from somewhere");
         assert!(library.to_string_lossy().contains("openvino_c"), "{library:?}");
         assert!(backend.devices().contains(&"CPU".to_owned()), "{:?}", backend.devices());
+    });
+}
+
+#[test]
+fn openvino_makes_a_form_for_each_count_of_threads_and_opens_no_damaged_one() {
+    on(BackendKind::OpenVino, |backend| {
+        let files = ModelFiles::one(ModelFormat::Onnx, model("add.onnx"));
+        let inputs = ["x", "y"].map(|name| named(name, f32s(&[2, 4], &[1.5; 8])));
+        // Making it fails where the library opens the form with other threads or streams than the model itself.
+        for [threads, parallel] in [[1, 1], [2, 2], [16, 2], [1, 1]].map(|counts| counts.map(NonZeroUsize::new)) {
+            let folder = tempfile::tempdir().unwrap();
+            let form = ModelFiles::one(ModelFormat::Onnx, folder.path());
+            let (threads, parallel) = (threads.unwrap(), parallel.unwrap());
+            let options = OpenOptions { threads, parallel, ..OpenOptions::default() };
+            let optimized = OpenOptions { tier: Tier::Optimized, ..options };
+            assert_eq!(backend.optimize(&files, &options, folder.path()).unwrap(), [Tier::Optimized]);
+            let session = backend.open(&form, &optimized).unwrap();
+            assert_eq!(run(&*session, &inputs).unwrap(), [named("z", f32s(&[2, 4], &[3.0; 8]))]);
+            // It has the file mapped.
+            drop(session);
+            let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+            let bytes = std::fs::read(&file).unwrap();
+            for length in [0, 1, 16, bytes.len() / 2] {
+                std::fs::write(&file, &bytes[..length]).unwrap();
+                let error = backend.open(&form, &optimized).err();
+                assert!(matches!(error, Some(Error::Open { .. })), "{length} bytes of {}", bytes.len());
+            }
+        }
     });
 }

@@ -40,10 +40,39 @@ fn the_form_that_a_backend_makes_opens_in_the_tiers_that_it_says() {
         let tiers = backend.optimize(&files, &OpenOptions::default(), folder.path()).unwrap();
         match backend.kind() {
             BackendKind::OnnxRuntime => assert_eq!(tiers, [Tier::Baseline, Tier::Optimized]),
+            BackendKind::OpenVino => assert_eq!(tiers, [Tier::Optimized]),
             _ => assert_eq!(tiers, []),
         }
         let written = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(written == 0, tiers.is_empty(), "{}", backend.kind());
+    });
+}
+
+#[test]
+fn a_form_takes_and_gives_what_its_model_does() {
+    let endings = [ModelFormat::Onnx, ModelFormat::OpenVinoIr, ModelFormat::TfLite];
+    let files = std::fs::read_dir(model("")).unwrap().filter_map(|entry| {
+        let path = entry.unwrap().path();
+        let format = *endings.iter().find(|format| path.extension().is_some_and(|end| end == format.extension()))?;
+        let weights = (format == ModelFormat::OpenVinoIr).then(|| path.with_extension("bin"));
+        Some(ModelFiles { format, model: path, weights })
+    });
+    let files: Vec<_> = files.collect();
+    let options = OpenOptions::default();
+    each(|backend| {
+        let mut forms = 0;
+        for files in files.iter().filter(|files| backend.opens(files.format)) {
+            // Some lack operators or types in one library.
+            let Ok(session) = backend.open(files, &options) else { continue };
+            let folder = tempfile::tempdir().unwrap();
+            let form = ModelFiles::one(files.format, folder.path());
+            for &tier in backend.optimize(files, &options, folder.path()).unwrap() {
+                let opened = backend.open(&form, &OpenOptions { tier, ..options }).unwrap();
+                assert_eq!(opened.signature(), session.signature(), "{files} on {} in `{tier}`", backend.kind());
+                forms += 1;
+            }
+        }
+        assert_eq!(forms > 10, backend.kind() != BackendKind::Tract, "{forms} on {}", backend.kind());
     });
 }
 

@@ -2,7 +2,7 @@
 
 use crate::fixture::{backends, difference, each, f32s, model, named, on, open, run};
 use std::{fs, path::Path};
-use torpor_nn::{BackendKind, Error, ModelFiles, ModelFormat, OpenOptions};
+use torpor_nn::{BackendKind, Error, ModelFiles, ModelFormat, OpenOptions, Tier};
 
 fn species(model: &Path, weights: &Path) -> ModelFiles {
     ModelFiles { format: ModelFormat::OpenVinoIr, model: model.to_owned(), weights: Some(weights.to_owned()) }
@@ -39,6 +39,24 @@ fn an_ir_gives_what_its_twin_in_onnx_gives_whatever_its_files_are_called() {
         let difference = difference(&scores[0].1, &expected[0].1);
         assert!(difference < 1e-6, "{} differs by {difference}", backend.kind());
     }
+}
+
+#[test]
+fn the_compiled_form_of_an_ir_has_its_weights_in_it() {
+    on(BackendKind::OpenVino, |openvino| {
+        let (models, folder) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let files = species(&models.path().join("xml"), &models.path().join("bin"));
+        fs::copy(model("species.xml"), &files.model).expect("it can be copied");
+        fs::copy(model("species.bin"), files.weights.as_ref().expect("weights")).expect("it can be copied");
+        let inputs = [named("lengths", f32s(&[1, 4], &[5.9, 3.0, 4.2, 1.5]))];
+        let options = OpenOptions::default();
+        let expected = run(&*openvino.open(&files, &options).expect("it opens"), &inputs).expect("it runs");
+        openvino.optimize(&files, &options, folder.path()).expect("it has a form");
+        models.close().expect("it is removed");
+        let form = ModelFiles::one(ModelFormat::OpenVinoIr, folder.path());
+        let session = openvino.open(&form, &OpenOptions { tier: Tier::Optimized, ..options }).expect("it opens");
+        assert_eq!(run(&*session, &inputs).expect("it runs"), expected);
+    });
 }
 
 #[test]
