@@ -63,14 +63,22 @@ fn the_mistakes_are_shown_as_they_are() {
     assert_eq!(parse("manifest.toml", wrong, &none).unwrap_err().render(false), shown);
 }
 
+/// What a key has an effect with, where it has none alone.
+fn beside(key: &str) -> &'static str {
+    if key == "model.NAME.memory" { "model.m.isolation = \"process\"" } else { "" }
+}
+
 #[test]
 fn every_default_is_the_default() {
     let mut compared = 0;
     for [key, _, default, ..] in rows() {
         let (Some(key), Some(default)) = (code(key), code(default)) else { continue };
         // A model's keys have defaults only where there is a model.
-        let bare = if key.starts_with("model.") { "model.m = {}" } else { "" };
-        let line = format!("{} = {default}", key.replace("NAME", "m"));
+        let bare = match beside(key) {
+            "" if key.starts_with("model.") => "model.m = {}",
+            beside => beside,
+        };
+        let line = format!("{}\n{} = {default}", beside(key), key.replace("NAME", "m"));
         assert_eq!(right(&with(&line)), right(&with(bare)), "{line}");
         compared += 1;
     }
@@ -87,8 +95,8 @@ fn every_bound_is_the_bound() {
             "duration" | "size" => "\"",
             _ => continue,
         };
-        let key = code(key).unwrap().replace("NAME", "m");
-        let line = |value: &str| with(&format!("{key} = {quote}{value}{quote}"));
+        let (key, beside) = (code(key).unwrap().replace("NAME", "m"), beside(code(key).unwrap()));
+        let line = |value: &str| with(&format!("{beside}\n{key} = {quote}{value}{quote}"));
         right(&line(least));
         right(&line(most));
         // The message names the same bounds.
