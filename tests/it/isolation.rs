@@ -245,6 +245,7 @@ fn a_worker_that_hangs_is_killed_once_its_run_is_cancelled() {
     host.infer("slow", &rounds(1)).status(200);
     let pid = until_worker(&host, "slow");
     signal(pid, Signal::STOP);
+    until("all its threads stand still", || says(pid, "State").filter(|state| state.starts_with('T')).map(drop));
     host.infer("slow", &rounds(1)).status(504);
     until("the worker has ended", || says(pid, "Pid").is_none().then_some(()));
     until("its end is known", || worker(&host, "slow").is_none().then_some(()));
