@@ -38,6 +38,11 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// How the file at `path` looks now; `None` for one that is not there, or cannot be looked at.
+    pub fn at(path: &Path) -> Option<Self> {
+        path.metadata().ok().map(|metadata| Stamp::of(&metadata))
+    }
+
     /// The looks of the file that `metadata` is of.
     pub fn of(metadata: &Metadata) -> Self {
         #[cfg(unix)]

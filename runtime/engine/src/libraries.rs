@@ -22,8 +22,9 @@ impl Libraries {
     /// Looks at the files of all `backends`, which must just have been loaded. One that the system's loader found by its name alone
     /// has no file that could be looked at.
     pub(crate) fn of(backends: &Backends) -> Self {
-        let library =
-            |path: &Path| Some(Library { path: path.to_owned(), loaded: stamp(path)?, told: AtomicBool::new(false) });
+        let library = |path: &Path| {
+            Some(Library { path: path.to_owned(), loaded: Stamp::at(path)?, told: AtomicBool::new(false) })
+        };
         Libraries(backends.present().filter_map(|backend| backend.library()).filter_map(library).collect())
     }
 
@@ -31,16 +32,11 @@ impl Libraries {
     pub(crate) fn check(&self, backend: &dyn Backend) {
         let Some(path) = backend.library() else { return };
         let Some(library) = self.0.iter().find(|library| library.path == path) else { return };
-        if stamp(path) != Some(library.loaded) && !library.told.swap(true, Ordering::Relaxed) {
+        if Stamp::at(path) != Some(library.loaded) && !library.told.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 library = %path.display(),
                 "the file of this library is another one than the host has loaded and goes on using; restart the host to use it"
             );
         }
     }
-}
-
-/// `None` for a file that is not there.
-fn stamp(path: &Path) -> Option<Stamp> {
-    path.metadata().ok().map(|metadata| Stamp::of(&metadata))
 }

@@ -8,7 +8,6 @@ use crate::{
 };
 use anyhow::Context;
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -110,7 +109,7 @@ impl Taken {
 }
 
 fn looks(policy: &TrustPolicy) -> Looks {
-    policy.files().iter().map(|file| fs::metadata(file).ok().map(|metadata| Stamp::of(&metadata))).collect()
+    policy.files().iter().map(|file| Stamp::at(file)).collect()
 }
 
 impl Deployer {

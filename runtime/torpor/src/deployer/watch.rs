@@ -8,7 +8,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 use torpor_bundle::Stamp;
@@ -110,7 +110,7 @@ impl Watch {
             };
             for file in files {
                 let bundle = self.bundles.get(&absolute(&file)).and_then(|bundle| stamps.of(bundle));
-                looks.insert(file.clone(), (stamp(&file), bundle));
+                looks.insert(file.clone(), (Stamp::at(&file), bundle));
             }
         }
         Ok(looks)
@@ -171,14 +171,10 @@ impl Stamps {
         if let Some(known) = self.0.get(bundle) {
             return *known;
         }
-        let found = stamp(bundle);
+        let found = Stamp::at(bundle);
         self.0.insert(bundle.to_owned(), found);
         found
     }
-}
-
-fn stamp(file: &Path) -> Option<Stamp> {
-    fs::metadata(file).ok().map(|metadata| Stamp::of(&metadata))
 }
 
 fn absolute(file: &Path) -> PathBuf {
@@ -188,6 +184,7 @@ fn absolute(file: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     const RIGHT: &str = "name = \"a\"\nbundle = \"a.torpor\"\n[trigger.inference]\n";
 
