@@ -13,12 +13,15 @@ use crate::{
     trace::Marks,
 };
 use std::{
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
+use torpor_manifest::Priority;
+use torpor_nn::Caller;
 use torpor_telemetry::Outcome;
 
 /// An answer, and where its time went.
@@ -72,8 +75,8 @@ impl Record {
         }
     }
 
-    fn deadline(&self) -> tokio::time::Instant {
-        (self.arrived + self.function.manifest.limits.deadline).into()
+    fn deadline(&self) -> Instant {
+        self.arrived + self.function.manifest.limits.deadline
     }
 
     /// Notes how the call ended.
@@ -118,6 +121,26 @@ impl Lease {
 }
 
 impl Inner {
+    /// Whose requests those of the trigger for tensors are, until `deadline`.
+    fn inference_caller(&self, deadline: Instant) -> Caller {
+        self.caller(self.manifest.trigger.inference.as_ref().map(|trigger| trigger.priority), deadline)
+    }
+
+    /// Whose requests those of the trigger for HTTP are.
+    fn http_caller(&self, deadline: Instant) -> Caller {
+        self.caller(self.manifest.trigger.http.as_ref().map(|trigger| trigger.priority), deadline)
+    }
+
+    /// How requests stand in line for models. Each priority has a flow of its own.
+    fn caller(&self, priority: Option<Priority>, deadline: Instant) -> Caller {
+        let (class, weight) = match priority.unwrap_or_default() {
+            Priority::High => (0, const { NonZeroU32::new(16).unwrap() }),
+            Priority::Normal => (1, const { NonZeroU32::new(4).unwrap() }),
+            Priority::Low => (2, NonZeroU32::MIN),
+        };
+        Caller { flow: self.id * 3 + class, weight, deadline }
+    }
+
     fn late(&self) -> CallError {
         CallError::Deadline { function: self.manifest.name.clone() }
     }

@@ -15,7 +15,7 @@ use crate::{
     precompiled::Precompiled,
     snapshot,
     ticker::Ticker,
-    warm::Recipe,
+    warm::{Recipe, SessionKey},
     witx,
 };
 use std::{
@@ -26,7 +26,7 @@ use std::{
 use tokio::sync::Semaphore;
 use torpor_bundle::{Bundle, Digest, Verified};
 use torpor_manifest::Manifest;
-use torpor_nn::Backends;
+use torpor_nn::{Backends, Sessions};
 use torpor_telemetry::Metrics;
 use wasmtime::{
     Enabled, InstanceAllocationStrategy, PoolingAllocationConfig,
@@ -74,6 +74,8 @@ pub(crate) struct Shared {
     /// One permit for each place in the pool. A request that finds none waits, within its deadline.
     pub(crate) places: Semaphore,
     backends: Backends,
+    /// Models that functions have open and may share.
+    pub(crate) sessions: Sessions<SessionKey>,
     pub(crate) libraries: Libraries,
     /// Where models that guests bring are while they are opened.
     loaded: PathBuf,
@@ -134,6 +136,7 @@ impl Engine {
                 keeper,
                 places,
                 backends,
+                sessions: Sessions::default(),
                 libraries,
                 loaded,
                 folders,

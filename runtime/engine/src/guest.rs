@@ -4,6 +4,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 use torpor_manifest::{Allow, Command, FunctionName, HostPort, Manifest};
+use torpor_nn::Caller;
 use wasmtime::{ResourceLimiter, component::ResourceTable};
 use wasmtime_wasi::{
     FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
@@ -95,6 +96,8 @@ pub(crate) struct Guest {
     /// Models that the guest has loaded from bytes of its own.
     pub(crate) loads: Loads,
     pub(crate) capabilities: Arc<Capabilities>,
+    /// For whom the instance asks for runs.
+    pub(crate) caller: Caller,
     /// WASI as core modules know it; only theirs is used.
     preview1: Option<WasiP1Ctx>,
     /// Made at first use, since most functions never ask for WASI and making it costs as much as making the instance.
@@ -104,7 +107,7 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    pub(crate) fn new(capabilities: &Arc<Capabilities>, models: &Arc<Models>) -> Self {
+    pub(crate) fn new(capabilities: &Arc<Capabilities>, models: &Arc<Models>, caller: Caller) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         Guest {
@@ -115,6 +118,7 @@ impl Guest {
             loads: Loads::default(),
             preview1: None,
             capabilities: Arc::clone(capabilities),
+            caller,
             wasi: None,
             http: WasiHttpCtx::new(),
             hooks: Outbound(Arc::clone(capabilities)),

@@ -95,8 +95,8 @@ impl Guest {
     // `&mut`, since a reference that is shared could not go with the future to another thread.
     pub(crate) async fn infer(&mut self, which: &Which, inputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, Refusal> {
         let result = match which {
-            Which::Granted(model) => self.models.run(*model, inputs).await,
-            Which::Loaded(model) => model.run(inputs).await,
+            Which::Granted(model) => self.models.run(*model, inputs, self.caller).await,
+            Which::Loaded(model) => model.run(inputs, self.caller).await.map(|ran| ran.outputs),
         };
         let outputs = result.map_err(|error| match error {
             torpor_nn::Error::Input(text) => Refusal::argument(text),
@@ -113,6 +113,7 @@ impl Guest {
                         (ErrorCode::InvalidArgument, "the model cannot run on these inputs")
                     }
                     torpor_nn::Error::Cancelled => (ErrorCode::Timeout, "the run was cancelled"),
+                    torpor_nn::Error::Late => (ErrorCode::Timeout, "the run could not end before its deadline"),
                     _ => (ErrorCode::RuntimeError, "the model failed to run"),
                 };
                 Refusal::new(code, text)

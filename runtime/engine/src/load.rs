@@ -67,7 +67,7 @@ impl Loader {
         // The file goes away when this function ends: an open model has no need of it.
         let file = written.await.map_err(|_| LoadError::Interrupted)??;
         let files = ModelFiles::one(ModelFormat::Onnx, file.path());
-        Ok(Model::open(Arc::clone(&self.backend), files, OpenOptions::default(), None).await?)
+        Ok(Model::open(Arc::clone(&self.backend), files, OpenOptions::default(), None, None).await?)
     }
 }
 

@@ -21,8 +21,8 @@ use std::{
 use torpor_bundle::{Blob, Bundle, Digest};
 use torpor_manifest::{BackendChoice, FunctionName, Isolation, Manifest, ModelGrant, ModelName};
 use torpor_nn::{
-    Backend, BackendKind, Backends, Choice, Device, Model, ModelFiles, ModelFormat, OpenOptions, Plan, Precision, Tier,
-    Upgrade,
+    Backend, BackendKind, Backends, Batching, Caller, Choice, Device, Model, ModelFiles, ModelFormat, OpenOptions, Pad,
+    Plan, Precision, SharedModel, Tier, Upgrade,
 };
 use torpor_telemetry::{FunctionMetrics, OpenTier};
 use torpor_tensor::{Dim, NamedTensor, Signature};
@@ -74,6 +74,18 @@ pub(crate) struct Ingredient {
     /// Where the model and its weights are.
     files: ModelFiles,
     options: OpenOptions,
+    /// How its runs are joined, if the manifest allows it.
+    batching: Option<Batching>,
+}
+
+/// What makes two open models the same one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SessionKey {
+    model: Digest,
+    weights: Option<Digest>,
+    backend: BackendKind,
+    options: OpenOptions,
+    batching: Option<Batching>,
 }
 
 /// Code and models, ready to run. Shared by all running requests; the function drops it when it goes to sleep.
@@ -105,7 +117,7 @@ pub(crate) struct Models {
 /// One of them.
 struct Granted {
     name: ModelName,
-    model: Model,
+    model: SharedModel,
     /// The labels of its outputs, by their names.
     labels: Labels,
 }
@@ -128,7 +140,7 @@ impl Recipe {
             let failed = |source| DeployError::Model { model: name.clone(), source };
             let format: ModelFormat =
                 model.format.parse().map_err(|error: torpor_nn::UnknownFormat| failed(error.into()))?;
-            let options = options(grant);
+            let options = options(grant, manifest.scale.max_concurrency);
             let backend = backends.choose(choice(grant.backend), format, &options).map_err(failed)?;
             let backend = match grant.isolation {
                 Isolation::Host => Arc::clone(backend),
@@ -137,8 +149,8 @@ impl Recipe {
             let weights = model.weights.as_ref().map(|weights| weights.path.clone());
             let files = ModelFiles { format, model: model.blob.path.clone(), weights };
             let (blob, weights, labels) = (model.blob.clone(), model.weights.clone(), model.labels.clone());
-            let (name, isolation) = (name.clone(), grant.isolation);
-            Ok(Ingredient { name, backend, isolation, blob, weights, labels, files, options })
+            let (name, isolation, batching) = (name.clone(), grant.isolation, batching(grant));
+            Ok(Ingredient { name, backend, isolation, blob, weights, labels, files, options, batching })
         };
         Ok(Recipe {
             function: manifest.name.clone(),
@@ -262,7 +274,9 @@ fn choice(backend: BackendChoice) -> Choice {
     }
 }
 
-fn options(grant: &ModelGrant) -> OpenOptions {
+/// How a model is opened of which a function has up to `most` runs at the same time. Where the manifest says nothing else, runs
+/// that happen at the same time have a processor each, and no two of them share one.
+fn options(grant: &ModelGrant, most: usize) -> OpenOptions {
     let device = match grant.device {
         torpor_manifest::Device::Cpu => Device::Cpu,
         torpor_manifest::Device::Cuda => Device::Cuda,
@@ -276,8 +290,21 @@ fn options(grant: &ModelGrant) -> OpenOptions {
         torpor_manifest::Precision::F16 => Precision::F16,
     };
     let at_least_one = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
-    let (threads, parallel) = (at_least_one(grant.threads), at_least_one(grant.parallel));
-    OpenOptions { device, precision, threads, parallel, tier: Tier::Original }
+    let threads = at_least_one(grant.threads);
+    let parallel = grant.parallel.unwrap_or_else(|| (processors().get() / threads).min(most));
+    OpenOptions { device, precision, threads, parallel: at_least_one(parallel), tier: Tier::Original }
+}
+
+/// The processors that this process may use.
+fn processors() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+fn batching(grant: &ModelGrant) -> Option<Batching> {
+    let batch = grant.batch.as_ref()?;
+    let pad = batch.pad.as_ref().map(|pad| Pad { axis: pad.axis, value: pad.value });
+    let max_size = NonZeroUsize::new(batch.max_size).unwrap_or(NonZeroUsize::MIN);
+    Some(Batching { max_size, max_delay: batch.max_delay, pad })
 }
 
 impl Ingredient {
@@ -297,7 +324,6 @@ impl Ingredient {
 
     async fn open(&self, engine: &Arc<Shared>, metrics: &Arc<FunctionMetrics>) -> Result<Granted, WakeError> {
         let (model, labels) = self.opened(engine, metrics).await?;
-        metrics.opened(counted(model.tier()));
         let unfit = labels.iter().find_map(|(output, labels)| unfit(output, labels.len(), model.signature()));
         if let Some(reason) = unfit {
             let source = torpor_nn::Error::Files { model: self.files.to_string(), reason };
@@ -306,7 +332,11 @@ impl Ingredient {
         Ok(Granted { name: self.name.clone(), model, labels })
     }
 
-    async fn opened(&self, engine: &Arc<Shared>, metrics: &Arc<FunctionMetrics>) -> Result<(Model, Labels), WakeError> {
+    async fn opened(
+        &self,
+        engine: &Arc<Shared>,
+        metrics: &Arc<FunctionMetrics>,
+    ) -> Result<(SharedModel, Labels), WakeError> {
         let found = tokio::task::spawn_blocking({
             let (engine, model) = (Arc::clone(engine), self.clone());
             move || -> Result<(Option<(ModelFiles, Plan)>, Labels), DeployError> {
@@ -319,8 +349,43 @@ impl Ingredient {
             }
         });
         let (optimized, labels) = found.await.map_err(|_| WakeError::Interrupted)??;
+        let open = async {
+            let before = memory::anonymous();
+            let model = self.open_in_tier(optimized, metrics).await?;
+            metrics.opened(counted(model.tier()));
+            let memory = before.zip(memory::anonymous()).map(|(before, after)| after.saturating_sub(before));
+            Ok::<_, WakeError>((model, memory))
+        };
+        let model = match self.isolation {
+            Isolation::Host => engine.sessions.get(self.session_key(), open).await?,
+            // A process is one function's, so that whatever ends it fails only that function's requests.
+            Isolation::Process => {
+                let (model, memory) = open.await?;
+                SharedModel::alone(model, memory)
+            }
+        };
+        Ok((model, labels))
+    }
+
+    fn session_key(&self) -> SessionKey {
+        SessionKey {
+            model: self.blob.digest,
+            weights: self.weights.as_ref().map(|weights| weights.digest),
+            backend: self.backend.kind(),
+            options: self.options,
+            batching: self.batching,
+        }
+    }
+
+    /// Opens it as its plan says, or from its own file.
+    async fn open_in_tier(
+        &self,
+        optimized: Option<(ModelFiles, Plan)>,
+        metrics: &Arc<FunctionMetrics>,
+    ) -> Result<Model, WakeError> {
         let open = |files, tier, upgrade| {
-            Model::open(Arc::clone(&self.backend), files, OpenOptions { tier, ..self.options }, upgrade)
+            let options = OpenOptions { tier, ..self.options };
+            Model::open(Arc::clone(&self.backend), files, options, upgrade, self.batching)
         };
         if let Some((files, plan)) = optimized {
             let (first, upgrade) = match (self.isolation, plan.upgrade_after) {
@@ -336,15 +401,14 @@ impl Ingredient {
                 }
             };
             match open(files, first, upgrade).await {
-                Ok(model) => return Ok((model, labels)),
+                Ok(model) => return Ok(model),
                 Err(error) => {
                     tracing::warn!(model = %self.name, error = chain(&error), "the optimized form does not open")
                 }
             }
         }
         let opened = open(self.files.clone(), Tier::Original, None).await;
-        let model = opened.map_err(|source| WakeError::Model { model: self.name.clone(), source })?;
-        Ok((model, labels))
+        opened.map_err(|source| WakeError::Model { model: self.name.clone(), source })
     }
 }
 
@@ -399,7 +463,8 @@ impl Warm {
         let (code, map, link) = code.map_err(|_| WakeError::Interrupted)??;
         let timing = WakeTiming { map, link, session, first_run: None, total: start.elapsed() };
         let memory = before.zip(memory::anonymous()).map(|(before, after)| after.saturating_sub(before));
-        let memory = memory.map(|grown| grown + models.elsewhere());
+        // What was open before is not in what the process grew by, and is still there when the others who share it have gone.
+        let memory = memory.map(|grown| grown.max(models.shared()) + models.elsewhere());
         Ok(Warm { code, models, timing, memory })
     }
 
@@ -458,6 +523,11 @@ impl Models {
         model.process().filter(|_| model.ended().is_none())
     }
 
+    /// What the models took when they were opened, for this function or for another, in bytes.
+    fn shared(&self) -> u64 {
+        self.models.iter().filter_map(|granted| granted.model.memory()).sum()
+    }
+
     /// Memory of all processes of their own that no file backs, in bytes.
     pub(crate) fn elsewhere(&self) -> u64 {
         let processes = self.models.iter().filter_map(|granted| granted.model.process());
@@ -475,14 +545,15 @@ impl Models {
         &self,
         model: usize,
         inputs: Vec<NamedTensor>,
+        caller: Caller,
     ) -> Result<Vec<NamedTensor>, torpor_nn::Error> {
         let begin = Instant::now();
-        let outputs = self.models[model].model.run(inputs).await;
-        if outputs.is_ok() && self.first_run.get().is_none() {
+        let ran = self.models[model].model.run(inputs, caller).await;
+        if ran.is_ok() && self.first_run.get().is_none() {
             // Where several run at once the first to end is the first.
             let _ = self.first_run.set(begin.elapsed());
         }
-        outputs
+        ran.map(|ran| ran.outputs)
     }
 
     /// How long the first run took, once there was one.

@@ -264,6 +264,7 @@ mod tests {
     use super::*;
     use crate::{guest::Capabilities, warm::Models};
     use std::sync::Arc;
+    use torpor_nn::Caller;
 
     /// Each of these has to be called by the guest `command` in some test.
     #[test]
@@ -275,7 +276,7 @@ mod tests {
         let manifest = torpor_manifest::parse("f.toml", text, &|_: &str| None).unwrap();
         let capabilities = Arc::new(Capabilities::new(&manifest, None, None).unwrap());
         let models = Arc::new(Models::none(manifest.name));
-        let mut store = wasmtime::Store::new(&engine, Guest::new(&capabilities, &models));
+        let mut store = wasmtime::Store::new(&engine, Guest::new(&capabilities, &models, Caller::anybody()));
         let offered: Vec<_> =
             linker.iter(&mut store).map(|(module, name, _)| (module.to_owned(), name.to_owned())).collect();
         assert!(offered.len() >= 6 && offered.iter().all(|(module, _)| module == MODULE), "{offered:?}");

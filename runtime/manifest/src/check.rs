@@ -2,11 +2,11 @@
 
 use crate::{
     Allow, BackendChoice, ByteSize, Command, Diagnostics, EnvValue, FileGrant, HostPort, HttpTrigger, InferenceTrigger,
-    Isolation, Limits, Manifest, Method, ModelGrant, ModelName, Scale, Triggers,
+    Isolation, Limits, Manifest, Method, ModelGrant, ModelName, Priority, Scale, Triggers,
     choice::Choice,
     environment::Lookup,
     manifest::{LIMITS, MODEL, SCALE},
-    schema::{ALLOW, COMMAND, ENV, FILES, MODELS, TRIGGER, TRIGGER_HTTP, TRIGGER_INFERENCE},
+    schema::{ALLOW, COMMAND, ENV, FILES, MODELS, Settings, TRIGGER, TRIGGER_HTTP, TRIGGER_INFERENCE},
     section::{Report, Section, Texts, choice, parsed},
     source::Source,
     suggest::{listed, shown},
@@ -119,8 +119,13 @@ fn triggers(report: &mut Report<'_>, root: &Section<'_>) -> Triggers {
     }
     let Some(table) = table else { return Triggers::default() };
     let http = table.table(report, "http", &TRIGGER_HTTP).and_then(|table| http(report, &table));
-    let inference = table.table(report, "inference", &TRIGGER_INFERENCE).map(|_| InferenceTrigger {});
+    let inference = table.table(report, "inference", &TRIGGER_INFERENCE);
+    let inference = inference.map(|table| InferenceTrigger { priority: priority(report, &table) });
     Triggers { http, inference }
+}
+
+fn priority(report: &mut Report<'_>, table: &Section<'_>) -> Priority {
+    table.word(report, "priority").unwrap_or_default()
 }
 
 fn http(report: &mut Report<'_>, table: &Section<'_>) -> Option<HttpTrigger> {
@@ -137,7 +142,8 @@ fn http(report: &mut Report<'_>, table: &Section<'_>) -> Option<HttpTrigger> {
             unique(report, items, |report, text, span| choice::<Method>(report, &full, text, span))
         }
     };
-    Some(HttpTrigger { path: path?, methods })
+    let priority = priority(report, table);
+    Some(HttpTrigger { path: path?, methods, priority })
 }
 
 fn models(report: &mut Report<'_>, root: &Section<'_>) -> BTreeMap<ModelName, ModelGrant> {

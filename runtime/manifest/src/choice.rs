@@ -128,6 +128,19 @@ pub enum Isolation {
 }
 choice!(Isolation { Host => "host", Process => "process" } no_hint);
 
+/// Which requests get more of a model's time than others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Priority {
+    /// Four times as much.
+    High,
+    /// As much as others.
+    #[default]
+    Normal,
+    /// A quarter.
+    Low,
+}
+choice!(Priority { High => "high", Normal => "normal", Low => "low" } no_hint);
+
 /// An HTTP method that a route may be limited to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each variant is the method of its name")]

@@ -29,14 +29,15 @@ mod suggest;
 mod together;
 
 pub use check::{MAX_TEXT, parse};
-pub use choice::{BackendChoice, Device, Isolation, Method, Precision};
+pub use choice::{BackendChoice, Device, Isolation, Method, Precision, Priority};
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use environment::Lookup;
 pub use error::Error;
 pub use host::HostPort;
 pub use json_schema::json_schema;
 pub use manifest::{
-    Allow, Command, EnvValue, FileGrant, HttpTrigger, InferenceTrigger, Limits, Manifest, ModelGrant, Scale, Triggers,
+    Allow, Batch, Command, EnvValue, FileGrant, HttpTrigger, InferenceTrigger, Limits, Manifest, ModelGrant, Pad,
+    Scale, Triggers,
 };
 pub use name::{FunctionName, ModelName};
 pub use route::RoutePath;

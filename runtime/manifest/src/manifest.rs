@@ -3,8 +3,8 @@
 //! A table whose keys all have defaults is declared by [`settings`], one line for each key; the others have their rows in `schema`.
 
 use crate::{
-    BackendChoice, ByteSize, Device, FunctionName, HostPort, Isolation, Method, ModelName, Precision, RoutePath,
-    schema::settings,
+    BackendChoice, ByteSize, Device, FunctionName, HostPort, Isolation, Method, ModelName, Precision, Priority,
+    RoutePath, schema::settings,
 };
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
@@ -45,11 +45,16 @@ pub struct HttpTrigger {
     pub path: RoutePath,
     /// Which methods, each once; empty for any.
     pub methods: Vec<Method>,
+    /// Their share of a model's time.
+    pub priority: Priority,
 }
 
-/// Calls of the Open Inference Protocol. It has no settings of its own yet.
+/// Calls of the Open Inference Protocol.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct InferenceTrigger {}
+pub struct InferenceTrigger {
+    /// Their share of a model's time.
+    pub priority: Priority,
+}
 
 settings! {
     /// A model that the module may load, and how it runs.
@@ -62,12 +67,37 @@ settings! {
             "what 32-bit floating-point numbers are computed in";
         "threads" threads: usize = 1, integer(1..=256),
             "threads within one run";
-        "parallel" parallel: usize = 1, integer(1..=256),
+        "parallel" parallel: Option<usize> = None, number(1..=256, "the processors by `threads`", "2"),
             "runs at the same time";
+        "batch" batch: Option<Batch> = None, settings("no two runs are joined", "{ max-size = 32 }"),
+            "how runs of different requests that wait for the model are joined to one";
         "isolation" isolation: Isolation = Isolation::Host, word(),
             "the process it is opened and run in: the host's, or one of its own, whose crash harms no other model";
         "memory" memory: ByteSize = ByteSize::gib(1), size(ByteSize::mib(1)..=ByteSize::gib(1024)),
             "what it may take of memory where `isolation` is `process`, the library's own not counted";
+    }
+}
+
+settings! {
+    /// How runs are joined along their first dimension.
+    pub struct Batch, BATCH = "[model.NAME.batch]" {
+        "max-size" max_size: usize = 32, integer(1..=2048),
+            "the most rows of one run; how many are best below that is learned";
+        "max-delay" max_delay: Duration = Duration::ZERO,
+            duration(Duration::ZERO..=Duration::from_secs(1)),
+            "how long a run may wait for as many others as came together the last time; 0 never lets one wait while the model is idle";
+        "pad" pad: Option<Pad> = None, settings("all dimensions but the first must agree", "{ axis = 1 }"),
+            "the dimension in which inputs may differ; outputs are cut where the model gives a dimension the same name";
+    }
+}
+
+settings! {
+    /// How inputs are made equally long.
+    pub struct Pad, PAD = "[model.NAME.batch.pad]" {
+        "axis" axis: usize = 1, integer(1..=7),
+            "the dimension, counted from 0";
+        "value" value: i64 = 0, integer(-9_223_372_036_854_775_808..=9_223_372_036_854_775_807),
+            "what stands behind an input's own elements; the model must take no notice of it, by a mask for example";
     }
 }
 

@@ -4,7 +4,7 @@
 //! `docs/manifest.md` (`page`) are made of it. It knows nothing of how a value is read.
 
 use crate::{
-    ByteSize, FunctionName, HostPort, Method, ModelName, RoutePath,
+    ByteSize, FunctionName, HostPort, Method, ModelName, Priority, RoutePath,
     choice::Choice,
     manifest::{LIMITS, MODEL, SCALE},
 };
@@ -167,7 +167,7 @@ pub(crate) static TRIGGER: Table = Table {
             "inference",
             Kind::Table(&TRIGGER_INFERENCE),
             optional("absent", "{}"),
-            "takes no keys",
+            "",
             "the Open Inference Protocol, under `/v2/models/` and the function's name",
         ),
     ]),
@@ -190,10 +190,19 @@ pub(crate) static TRIGGER_HTTP: Table = Table {
             "",
             "the methods that it answers",
         ),
+        PRIORITY,
     ]),
 };
 
-pub(crate) static TRIGGER_INFERENCE: Table = Table { header: "[trigger.inference]", keys: Keys::Fixed(&[]) };
+pub(crate) static TRIGGER_INFERENCE: Table = Table { header: "[trigger.inference]", keys: Keys::Fixed(&[PRIORITY]) };
+
+const PRIORITY: Key = key(
+    "priority",
+    Kind::Word(Priority::WORDS),
+    Presence::Default(|| Priority::default().written()),
+    "",
+    "the share of a model's time that its requests get while others wait for that model too: 4 times as much as `normal`, or a quarter",
+);
 
 pub(crate) static MODELS: Table =
     Table { header: "[model]", keys: Keys::Free { names: ModelName::TEXT, values: Kind::Table(&MODEL) } };
@@ -356,13 +365,13 @@ macro_rules! settings {
     (
         $(#[$doc:meta])*
         pub struct $name:ident, $table:ident = $header:literal {
-            $($key:literal $field:ident: $type:ty = $default:expr, $reader:ident($($bounds:tt)*), $meaning:literal;)+
+            $($key:literal $field:ident: $type:ident $(<$inner:ident>)? = $default:expr, $reader:ident($($bounds:tt)*), $meaning:literal;)+
         }
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct $name {
-            $(#[doc = $meaning] pub $field: $type,)+
+            $(#[doc = $meaning] pub $field: $type $(<$inner>)?,)+
         }
 
         impl Default for $name {
@@ -371,9 +380,10 @@ macro_rules! settings {
             }
         }
 
-        impl $name {
-            /// What the table says, and defaults for what it does not say or says wrongly.
-            pub(crate) fn read(report: &mut $crate::section::Report<'_>, table: &$crate::section::Section<'_>) -> Self {
+        impl $crate::schema::Settings for $name {
+            const TABLE: &'static $crate::schema::Table = &$table;
+
+            fn read(report: &mut $crate::section::Report<'_>, table: &$crate::section::Section<'_>) -> Self {
                 let default = Self::default();
                 $name { $($field: table.$reader(report, $key, $($bounds)*).unwrap_or(default.$field),)+ }
             }
@@ -383,8 +393,8 @@ macro_rules! settings {
             header: $header,
             keys: $crate::schema::Keys::Fixed(&[$($crate::schema::Key {
                 name: $key,
-                kind: $crate::schema::kind!($type, $reader($($bounds)*)),
-                presence: $crate::schema::Presence::Default(|| $crate::schema::Written::written(&$name::default().$field)),
+                kind: $crate::schema::kind!($type $(<$inner>)?, $reader($($bounds)*)),
+                presence: $crate::schema::presence!($name, $field, $reader($($bounds)*)),
                 bounds: "",
                 meaning: $meaning,
             }),+]),
@@ -393,8 +403,37 @@ macro_rules! settings {
 }
 pub(crate) use settings;
 
+/// A table that [`settings`] declared.
+pub(crate) trait Settings: Sized + 'static {
+    /// Its rows of the schema.
+    const TABLE: &'static Table;
+
+    /// What the table says, and defaults for what it does not say or says wrongly.
+    fn read(report: &mut crate::section::Report<'_>, table: &crate::section::Section<'_>) -> Self;
+}
+
+/// What a key means that is not there: a value, or what the reader says that no value is.
+macro_rules! presence {
+    ($name:ident, $field:ident, settings($without:literal, $example:literal)) => {
+        $crate::schema::Presence::Optional { without: $without, example: $example }
+    };
+    ($name:ident, $field:ident, number($range:expr, $without:literal, $example:literal)) => {
+        $crate::schema::Presence::Optional { without: $without, example: $example }
+    };
+    ($name:ident, $field:ident, $reader:ident($($bounds:tt)*)) => {
+        $crate::schema::Presence::Default(|| $crate::schema::Written::written(&$name::default().$field))
+    };
+}
+pub(crate) use presence;
+
 /// The kind that a reader of `section` reads.
 macro_rules! kind {
+    (Option<$type:ty>, settings($($rest:tt)*)) => {
+        $crate::schema::Kind::Table(<$type as $crate::schema::Settings>::TABLE)
+    };
+    ($type:ty, number($range:expr, $($rest:tt)*)) => {
+        $crate::schema::Kind::Integer($range)
+    };
     ($type:ty, word()) => {
         $crate::schema::Kind::Word(<$type as $crate::choice::Choice>::WORDS)
     };
@@ -416,6 +455,12 @@ pub(crate) trait Written {
 }
 
 impl Written for u32 {
+    fn written(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Written for i64 {
     fn written(&self) -> String {
         self.to_string()
     }

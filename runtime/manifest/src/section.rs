@@ -11,7 +11,7 @@ use crate::{
     duration,
     environment::{Lookup, expand},
     manifest::MODEL,
-    schema::{FILES, Keys, ROOT, TRIGGER_INFERENCE, Table, tables},
+    schema::{FILES, Keys, ROOT, Settings, TRIGGER_INFERENCE, Table, tables},
     source::Source,
     suggest::{listed, nearest, quoted, shown},
 };
@@ -283,6 +283,30 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The number under `key`, whose absence means something that is no number.
+    pub(crate) fn number<T: TryFrom<i128>>(
+        &self,
+        report: &mut Report<'_>,
+        key: &str,
+        range: RangeInclusive<i128>,
+        _without: &str,
+        _example: &str,
+    ) -> Option<Option<T>> {
+        self.integer(report, key, range).map(Some)
+    }
+
+    /// The table under `key`, whose absence means something too.
+    pub(crate) fn settings<T: Settings>(
+        &self,
+        report: &mut Report<'_>,
+        key: &str,
+        _without: &str,
+        _example: &str,
+    ) -> Option<Option<T>> {
+        let table = self.table(report, key, T::TABLE)?;
+        Some(Some(T::read(report, &table)))
+    }
+
     /// The duration under `key`.
     pub(crate) fn duration(
         &self,
@@ -370,7 +394,7 @@ impl<'a> Section<'a> {
                     format!("`{name}` belongs at the top of the manifest, above the first `[header]`")
                 }
                 _ if std::ptr::eq(self.schema, &TRIGGER_INFERENCE) => {
-                    "it takes no keys; its path is always `/v2/models/` and the function's name".to_owned()
+                    "known here: `priority`; its path is always `/v2/models/` and the function's name".to_owned()
                 }
                 _ if std::ptr::eq(self.schema, &MODEL) && value.get_ref().is_table() => {
                     "if it is a part of the model's name, write the name in quotes, as in `[model.\"v3.3\"]`".to_owned()

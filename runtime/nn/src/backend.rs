@@ -1,7 +1,7 @@
 //! The two traits that a backend implements.
 
 use crate::{Cancel, Error, ModelFiles};
-use std::{fmt, num::NonZeroUsize, path::Path, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroUsize, path::Path, pin::Pin, str::FromStr, sync::Arc};
 use torpor_tensor::{NamedTensor, Signature};
 
 /// The inference libraries that Torpor has a backend for.
@@ -183,7 +183,7 @@ impl fmt::Display for Tier {
 }
 
 /// How to open a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OpenOptions {
     /// What it runs on.
     pub device: Device,
@@ -280,8 +280,9 @@ pub trait Session: Send + Sync {
     /// [`Error::Run`].
     fn run(&self, inputs: &[NamedTensor], cancel: &Cancel) -> Result<Vec<NamedTensor>, Error>;
 
-    /// Runs the model, and waits no longer than `patience`. `None` where a run that has begun cannot be left.
-    fn begin(&self, _inputs: &[NamedTensor], _patience: Duration) -> Option<Begun> {
+    /// Begins a run where the model is in another process, whose answer need not be waited for on a thread. `None` where it is in
+    /// this one. Must be called within a tokio runtime.
+    fn start(&self, _inputs: &[NamedTensor], _cancel: &Cancel) -> Option<Outputs> {
         None
     }
 
@@ -296,16 +297,8 @@ pub trait Session: Send + Sync {
     }
 }
 
-/// The rest of a run that has begun: waits for its end, as [`Session::run`] does.
-pub type Rest = Box<dyn FnOnce(&Cancel) -> Result<Vec<NamedTensor>, Error> + Send>;
-
-/// A run that has begun.
-pub enum Begun {
-    /// It has ended already.
-    Done(Result<Vec<NamedTensor>, Error>),
-    /// It goes on.
-    Pending(Rest),
-}
+/// What comes of a run that has begun. Whoever drops it has to cancel the run too.
+pub type Outputs = Pin<Box<dyn Future<Output = Result<Vec<NamedTensor>, Error>> + Send>>;
 
 /// What gives models processes of their own. One per host.
 pub trait Isolation: Send + Sync {

@@ -55,21 +55,32 @@ impl Cancel {
 
     /// Runs `body` such that `interrupt` is called if cancellation comes meanwhile, or came before.
     pub fn interruptible<T>(&self, interrupt: impl Fn() + Send + 'static, body: impl FnOnce() -> T) -> T {
-        struct Clear<'a>(&'a Inner);
-        impl Drop for Clear<'_> {
-            fn drop(&mut self) {
-                *self.0.interrupt() = None;
+        let _armed = self.arm(interrupt);
+        body()
+    }
+
+    /// Has `interrupt` called if cancellation comes before what is returned is dropped, or came before this.
+    pub fn arm(&self, interrupt: impl Fn() + Send + 'static) -> Armed {
+        if let Some(inner) = &self.0 {
+            *inner.interrupt() = Some(Box::new(interrupt));
+            // A cancellation between the caller's last look and the line above has found no interrupt to call.
+            if self.is_cancelled() {
+                self.cancel();
             }
         }
+        Armed(self.clone())
+    }
+}
 
-        let Some(inner) = &self.0 else { return body() };
-        *inner.interrupt() = Some(Box::new(interrupt));
-        let _clear = Clear(inner);
-        // A cancellation between the caller's last look and the line above has found no interrupt to call.
-        if self.is_cancelled() {
-            self.cancel();
+/// While it lives, a cancellation interrupts what its maker does.
+#[must_use]
+pub struct Armed(Cancel);
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        if let Some(inner) = &self.0.0 {
+            *inner.interrupt() = None;
         }
-        body()
     }
 }
 

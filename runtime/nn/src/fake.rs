@@ -1,6 +1,6 @@
 //! A backend that computes nothing, so that workers and cancellation can be tested without a model file.
 
-use crate::{Backend, BackendKind, Begun, Cancel, Error, ModelFiles, ModelFormat, OpenOptions, Session, Tier};
+use crate::{Backend, BackendKind, Cancel, Error, ModelFiles, ModelFormat, OpenOptions, Outputs, Session, Tier};
 use std::{
     sync::{
         Arc, Barrier, Mutex, PoisonError,
@@ -29,10 +29,11 @@ enum Behaviour {
     Echo,
     Panic,
     Rejects,
+    Refuses(u8),
     Unopenable(&'static str),
     Rendezvous(Arc<Barrier>),
     UntilCancelled,
-    Left(Arc<AtomicUsize>),
+    Elsewhere(Arc<AtomicUsize>),
 }
 
 impl FakeModel {
@@ -54,6 +55,11 @@ impl FakeModel {
     /// Takes no input.
     pub(crate) fn rejects() -> Self {
         Self::new(Behaviour::Rejects)
+    }
+
+    /// Takes no input that has this value in it, and returns all others.
+    pub(crate) fn refuses(value: u8) -> Self {
+        Self::new(Behaviour::Refuses(value))
     }
 
     /// Returns its input.
@@ -81,9 +87,9 @@ impl FakeModel {
         Self::new(Behaviour::UntilCancelled)
     }
 
-    /// Returns its input, but never where it was called. Counts in `begun` how often it was begun there.
-    pub(crate) fn left(begun: &Arc<AtomicUsize>) -> Self {
-        Self::new(Behaviour::Left(Arc::clone(begun)))
+    /// Returns its input, as from another process. Counts in `begun` how often it was begun there.
+    pub(crate) fn elsewhere(begun: &Arc<AtomicUsize>) -> Self {
+        Self::new(Behaviour::Elsewhere(Arc::clone(begun)))
     }
 
     /// Turns cancelled when a run of this model has been.
@@ -148,9 +154,10 @@ impl Session for FakeSession {
         let thread = Some(thread::current().id());
         *self.model.last_thread.lock().unwrap_or_else(PoisonError::into_inner) = thread;
         match &self.model.behaviour {
-            Behaviour::Echo | Behaviour::Unopenable(_) | Behaviour::Left(_) => {}
+            Behaviour::Echo | Behaviour::Unopenable(_) | Behaviour::Elsewhere(_) => {}
             Behaviour::Panic => panic!("on purpose"),
-            Behaviour::Rejects => {
+            Behaviour::Refuses(value) if inputs.iter().all(|(_, tensor)| !tensor.data().contains(value)) => {}
+            Behaviour::Rejects | Behaviour::Refuses(_) => {
                 return Err(Error::Rejected { backend: BackendKind::Fake, reason: "on principle".to_owned() });
             }
             Behaviour::Rendezvous(barrier) => drop(barrier.wait()),
@@ -174,14 +181,14 @@ impl Session for FakeSession {
         Ok(inputs.to_vec())
     }
 
-    fn begin(&self, inputs: &[NamedTensor], _patience: Duration) -> Option<Begun> {
-        let Behaviour::Left(begun) = &self.model.behaviour else { return None };
+    fn start(&self, inputs: &[NamedTensor], cancel: &Cancel) -> Option<Outputs> {
+        let Behaviour::Elsewhere(begun) = &self.model.behaviour else { return None };
         begun.fetch_add(1, Ordering::SeqCst);
-        let (session, inputs) = (self.clone(), inputs.to_vec());
-        Some(Begun::Pending(Box::new(move |cancel| session.run(&inputs, cancel))))
+        let (session, inputs, cancel) = (self.clone(), inputs.to_vec(), cancel.clone());
+        Some(Box::pin(async move { session.run(&inputs, &cancel) }))
     }
 
     fn process(&self) -> Option<u32> {
-        matches!(self.model.behaviour, Behaviour::Left(_)).then_some(1)
+        matches!(self.model.behaviour, Behaviour::Elsewhere(_)).then_some(1)
     }
 }

@@ -1,13 +1,16 @@
 //! Inference without a request, an engine or a protocol in sight: tensors go in, tensors come out.
 //!
-//! A [`Backend`] opens a model file as a [`Session`]; a [`Model`] is a session with its own worker threads, which async code
-//! can ask for a run; runs that prove shorter than the way to a worker happen where they are asked for. A [`Plan`] says which of the ways
+//! A [`Backend`] opens a model file as a [`Session`]; a [`Model`] is a session with a line before it, which async code
+//! can ask for a run. The line is fair between those who ask, and runs that wait in it may be joined to one ([`Batching`]); runs that
+//! prove shorter than the way to a thread happen where they are asked for. A [`Plan`] says which of the ways
 //! to open a model gives the first answer soonest. [`Backends`] holds what this host has and says what it lacks. This crate names no native library: each
 //! backend is a crate of its own that depends on this one.
 
 mod backend;
 mod backends;
+mod batch;
 mod cancel;
+mod durations;
 #[cfg(test)]
 mod fake;
 mod files;
@@ -16,17 +19,19 @@ mod model;
 pub mod onnx;
 mod plan;
 mod queue;
-mod quick;
+mod sessions;
+mod sizes;
 
 pub use backend::{
-    Backend, BackendKind, Begun, Device, Isolation, ModelFormat, OpenOptions, Precision, Rest, Session, Tier,
-    UnknownFormat,
+    Backend, BackendKind, Device, Isolation, ModelFormat, OpenOptions, Outputs, Precision, Session, Tier, UnknownFormat,
 };
 pub use backends::{Backends, Choice};
-pub use cancel::Cancel;
+pub use batch::{Batching, Pad};
+pub use cancel::{Armed, Cancel};
 pub use files::ModelFiles;
-pub use model::{Model, Upgrade};
+pub use model::{Caller, Model, Ran, Upgrade};
 pub use plan::Plan;
+pub use sessions::{Sessions, SharedModel};
 
 /// Why a model could not be opened or run.
 ///
@@ -110,6 +115,9 @@ pub enum Error {
     /// The run was stopped because nobody waits for it any longer.
     #[error("the run was cancelled")]
     Cancelled,
+    /// The run would have ended after its caller's deadline, while others waited who could still be in time.
+    #[error("the run could not end before its deadline")]
+    Late,
     /// More runs are waiting for this model than it has places.
     #[error("too many runs are waiting for the model")]
     Overloaded,

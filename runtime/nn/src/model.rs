@@ -1,16 +1,20 @@
-//! A session with worker threads of its own: the bridge from async code to blocking native runs.
+//! A session with a line before it: the bridge from async code to native runs.
 
 use crate::{
-    Backend, BackendKind, Begun, Cancel, Error, ModelFiles, OpenOptions, Rest, Session, Tier,
-    queue::{PushError, Queue},
-    quick::{Class, Quick},
+    Armed, Backend, BackendKind, Batching, Cancel, Error, ModelFiles, OpenOptions, Session, Tier,
+    batch::{Fit, Gathering, Parcel},
+    durations::{Class, Durations},
+    queue::{Place, PushError, Queue, Ticket},
+    sizes::Sizes,
 };
 use arc_swap::ArcSwap;
 use std::{
+    num::NonZeroU32,
+    ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -24,12 +28,9 @@ const QUEUE: usize = 4096;
 /// The priority of a thread that nobody waits for.
 const LOWEST: i32 = 19;
 
-/// How long a run that was expected to be quick may keep its caller's thread, where it can be left.
-const PATIENCE: Duration = Duration::from_micros(200);
-
-/// An open model. At most `parallel` runs happen at a time, on the model's own threads; only those that are known to take less
-/// time than the way there and back happen on their caller's thread. Dropping it, or better [`Model::close`], ends the threads;
-/// the last of them frees the session, so that native memory is never freed on an async thread.
+/// An open model. At most `parallel` runs happen at a time: on the model's own threads, in its process where it has one, and those
+/// that are known to take less time than the way to a thread and back on their caller's. Dropping it, or better [`Model::close`],
+/// ends the threads; the last of them frees the session, so that native memory is never freed on an async thread.
 pub struct Model {
     /// Declared before `jobs`, whose drop ends the workers: they outlive this reference.
     runner: Arc<Runner>,
@@ -47,12 +48,43 @@ pub struct Upgrade {
     pub done: Arc<dyn Fn() + Send + Sync>,
 }
 
+/// Who asks for a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// Whose runs these are: those of one flow wait in their order, and flows share the model's time.
+    pub flow: u64,
+    /// The share of that time, beside a flow of weight 1.
+    pub weight: NonZeroU32,
+    /// When nobody wants the outputs any more.
+    pub deadline: Instant,
+}
+
+impl Caller {
+    /// One who is alone, and can wait for long.
+    pub fn anybody() -> Self {
+        const LONG: Duration = Duration::from_secs(24 * 3600);
+        Caller { flow: 0, weight: NonZeroU32::MIN, deadline: Instant::now() + LONG }
+    }
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Ran {
+    /// The model's outputs, in its order.
+    pub outputs: Vec<NamedTensor>,
+    /// Rows of the batch that it was part of; 0 where it ran alone.
+    pub batch: u64,
+    /// How long it waited for its turn.
+    pub waited: Duration,
+}
+
 /// A session, and what is known of its runs. Shared by the model and its workers.
 struct Runner {
     opened: ArcSwap<Opened>,
     backend: BackendKind,
     signature: Arc<Signature>,
-    quick: Quick,
+    durations: Durations,
+    batches: Option<Batches>,
     upgrading: Option<Upgrading>,
 }
 
@@ -60,6 +92,17 @@ struct Runner {
 struct Opened {
     session: Arc<dyn Session>,
     tier: Tier,
+}
+
+/// How runs are joined.
+struct Batches {
+    fit: Fit,
+    batching: Batching,
+    sizes: Sizes,
+    /// Runs that were there when the last one began, itself included.
+    company: AtomicUsize,
+    /// Whether the model gave outputs that could not be divided. It is not joined any more then.
+    unfit: AtomicBool,
 }
 
 type Open = dyn Fn() -> Result<Arc<dyn Session>, Error> + Send + Sync;
@@ -77,18 +120,25 @@ struct Upgrading {
 }
 
 struct Job {
-    work: Work,
+    inputs: Vec<NamedTensor>,
     class: Class,
+    /// What it can be joined with, where it can be.
+    parcel: Option<Parcel>,
+    deadline: Instant,
+    asked: Instant,
     cancel: Cancel,
-    reply: oneshot::Sender<Result<Vec<NamedTensor>, Error>>,
+    reply: oneshot::Sender<Result<Ran, Error>>,
 }
 
-/// What a worker has to do for a caller.
-enum Work {
-    /// The whole run.
-    Run(Vec<NamedTensor>),
-    /// What is left of one that began where it was called, and was not as quick as expected.
-    Finish(Rest),
+/// One run: of one job, or of several that were joined.
+struct Work {
+    jobs: Vec<Job>,
+    /// The inputs of all, where there are several.
+    joined: Option<Vec<NamedTensor>>,
+    cancel: Cancel,
+    /// Passes on the cancellations of those that were joined.
+    _armed: Vec<Armed>,
+    begun: Instant,
 }
 
 /// Closes the queue when the model is dropped, or was never finished, so that its workers end.
@@ -102,18 +152,19 @@ impl Drop for Closing {
 
 impl Model {
     /// Opens a model on a new thread, which then becomes its first worker. With an `upgrade` it is opened again while it runs, in
-    /// the other tier.
+    /// the other tier; with `batching` runs that wait are joined.
     ///
     /// # Errors
-    /// What [`Backend::open`] says, or that no thread could be had.
+    /// What [`Backend::open`] says, that no thread could be had, or that runs of this model cannot be joined.
     pub async fn open(
         backend: Arc<dyn Backend>,
         files: ModelFiles,
         options: OpenOptions,
         upgrade: Option<Upgrade>,
+        batching: Option<Batching>,
     ) -> Result<Self, Error> {
         let kind = backend.kind();
-        let jobs = Closing(Arc::new(Queue::new(QUEUE, options.parallel.get())));
+        let jobs = Closing(Queue::new(QUEUE, options.parallel.get()));
         let (opened, is_open) = oneshot::channel();
         let model = files.to_string();
         let failed = |reason: String| Error::Open { backend: kind, model: model.clone(), reason };
@@ -126,13 +177,19 @@ impl Model {
                     let reason = format!("the backend panicked: {}", panic_text(&*panic));
                     Err(Error::Open { backend: kind, model: files.to_string(), reason })
                 });
-                match session {
-                    Ok(session) => {
-                        let upgrading = upgrade.map(|upgrade| Upgrading::new(upgrade, backend, files, options));
-                        let runner = Arc::new(Runner::new(kind, Opened { session, tier: options.tier }, upgrading));
+                let runner = session.and_then(|session| {
+                    let batches = batching.map(|batching| Batches::new(batching, session.signature())).transpose();
+                    let batches = batches.map_err(|reason| Error::Files { model: files.to_string(), reason })?;
+                    let upgrading = upgrade.map(|upgrade| Upgrading::new(upgrade, backend, files, options));
+                    Ok(Arc::new(Runner::new(kind, Opened { session, tier: options.tier }, batches, upgrading)))
+                });
+                match runner {
+                    Ok(runner) => {
                         // When nobody waits any more the queue is closed too, and the worker ends at once.
                         let _ = opened.send(Ok(Arc::clone(&runner)));
-                        runner.work(&queue);
+                        if !runner.is_elsewhere() {
+                            runner.work(&queue);
+                        }
                     }
                     Err(error) => drop(opened.send(Err(error))),
                 }
@@ -142,7 +199,9 @@ impl Model {
 
         let runner = is_open.await.unwrap_or_else(|_| Err(failed("its thread ended without an answer".to_owned())))?;
         let mut workers = vec![first];
-        for index in 1..options.parallel.get() {
+        // A session in another process has its threads there.
+        let more = if runner.is_elsewhere() { 1 } else { options.parallel.get() };
+        for index in 1..more {
             let (runner, queue) = (Arc::clone(&runner), Arc::clone(&jobs.0));
             let worker = spawn(kind, index, move || runner.work(&queue));
             workers.push(worker.map_err(|error| failed(format!("no thread for worker {index}: {error}")))?);
@@ -175,11 +234,12 @@ impl Model {
         self.runner.opened.load().session.ended().map(str::to_owned)
     }
 
-    /// Runs the model once. Dropping the future cancels the run.
+    /// Runs the model once, by itself or in a batch. Dropping the future cancels the run.
     ///
     /// # Errors
-    /// What [`Session::run`] says; [`Error::Overloaded`] when the queue is full.
-    pub async fn run(&self, inputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, Error> {
+    /// What [`Session::run`] says; [`Error::Overloaded`] when the queue is full, [`Error::Late`] when the run could not end before the
+    /// caller's deadline.
+    pub async fn run(&self, inputs: Vec<NamedTensor>, caller: Caller) -> Result<Ran, Error> {
         struct CancelOnDrop(Cancel);
         impl Drop for CancelOnDrop {
             fn drop(&mut self) {
@@ -190,28 +250,31 @@ impl Model {
         let runner = &self.runner;
         runner.signature.check_inputs(&inputs).map_err(|mismatch| Error::Input(mismatch.to_string()))?;
         let class = Class::of(&inputs);
+        if !runner.is_elsewhere()
+            && runner.durations.quick(class)
+            && let Some(_place) = self.jobs.0.enter()
+        {
+            let (outputs, _) = runner.run(&inputs, &Cancel::never());
+            let outputs = outputs?;
+            return Ok(Ran { outputs, batch: 0, waited: Duration::ZERO });
+        }
         let (reply, answer) = oneshot::channel();
         let cancel = Cancel::default();
         let _cancel = CancelOnDrop(cancel.clone());
-        let ended = |_: oneshot::error::RecvError| Err(runner.failed("its worker ended without an answer".to_owned()));
-        if runner.quick.expected(class)
-            && let Some(place) = self.jobs.0.enter()
-        {
-            return match runner.run_here(inputs, class) {
-                Begun::Done(answer) => answer,
-                Begun::Pending(finish) => {
-                    let work = Work::Finish(finish);
-                    self.jobs.0.hand_on(place, Job { work, class, cancel, reply });
-                    answer.await.unwrap_or_else(ended)
-                }
-            };
-        }
-        let work = Work::Run(inputs);
-        self.jobs.0.push(Job { work, class, cancel, reply }).map_err(|error| match error {
+        let parcel = runner.batches.as_ref().and_then(|batches| batches.parcel(&inputs));
+        let Caller { flow, weight, deadline } = caller;
+        let ticket = Ticket { flow, weight, deadline, cost: runner.durations.expected(class) };
+        let job = Job { inputs, class, parcel, deadline, asked: Instant::now(), cancel, reply };
+        self.jobs.0.push(ticket, job).map_err(|error| match error {
             PushError::Full => Error::Overloaded,
             PushError::Closed => runner.failed("its workers have ended".to_owned()),
         })?;
-        answer.await.unwrap_or_else(ended)
+        if runner.is_elsewhere()
+            && let Some((job, place)) = self.jobs.0.try_pop()
+        {
+            tokio::spawn(Arc::clone(runner).work_elsewhere(Arc::clone(&self.jobs.0), job, place));
+        }
+        answer.await.unwrap_or_else(|_| Err(runner.failed("its worker ended without an answer".to_owned())))
     }
 
     /// Ends the workers and frees the session. Blocks until both are done, which includes a run that is under way.
@@ -256,11 +319,50 @@ impl Upgrading {
     }
 }
 
+impl Batches {
+    fn new(batching: Batching, signature: &Signature) -> Result<Self, String> {
+        let fit = Fit::new(&batching, signature)?;
+        let (company, unfit) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Ok(Batches { fit, batching, sizes: Sizes::new(), company, unfit })
+    }
+
+    fn parcel(&self, inputs: &[NamedTensor]) -> Option<Parcel> {
+        if self.unfit.load(Ordering::Relaxed) { None } else { self.fit.parcel(inputs) }
+    }
+
+    /// Takes those that wait and can be joined with `job` out of the line. Where the manifest allows it, and as many came together
+    /// the last time, waits a moment for more.
+    fn gather(&self, queue: &Queue<Job>, job: Job, may_wait: bool) -> Vec<Job> {
+        let Some(parcel) = &job.parcel else { return vec![job] };
+        let most = self.sizes.next(self.batching.max_size.get() as u64);
+        let mut gathering = Gathering::new(parcel, most);
+        let until = job.asked + self.batching.max_delay;
+        let expected = self.company.load(Ordering::Relaxed).min(usize::try_from(most).unwrap_or(usize::MAX));
+        if may_wait && expected > 1 && !gathering.is_full() {
+            queue.gather(expected - 1, until);
+        }
+        let joined = queue.join(|other: &Job| match &other.parcel {
+            _ if gathering.is_full() => ControlFlow::Break(()),
+            Some(parcel) => ControlFlow::Continue(gathering.add(parcel)),
+            None => ControlFlow::Continue(false),
+        });
+        let mut jobs = vec![job];
+        jobs.extend(joined);
+        self.company.store(jobs.len() + queue.waiting(), Ordering::Relaxed);
+        jobs
+    }
+}
+
 impl Runner {
-    fn new(backend: BackendKind, opened: Opened, upgrading: Option<Upgrading>) -> Self {
+    fn new(backend: BackendKind, opened: Opened, batches: Option<Batches>, upgrading: Option<Upgrading>) -> Self {
         let signature = Arc::new(opened.session.signature().clone());
-        let quick = if opened.session.process().is_some() { Quick::elsewhere() } else { Quick::new() };
-        Runner { opened: ArcSwap::from_pointee(opened), backend, signature, quick, upgrading }
+        let durations = Durations::new();
+        Runner { opened: ArcSwap::from_pointee(opened), backend, signature, durations, batches, upgrading }
+    }
+
+    /// Whether the session is in another process.
+    fn is_elsewhere(&self) -> bool {
+        self.opened.load().session.process().is_some()
     }
 
     /// Opens the better tier on a thread of its own.
@@ -305,55 +407,199 @@ impl Runner {
     }
 
     /// Runs jobs until the queue is closed.
-    fn work(self: &Arc<Self>, queue: &Queue<Job>) {
-        while let Some((Job { work, class, cancel, reply }, place)) = queue.pop() {
-            // What has begun already is ended all the same, since its session waits for its end.
-            if cancel.is_cancelled() && matches!(work, Work::Run(_)) {
-                continue;
+    fn work(self: &Arc<Self>, queue: &Arc<Queue<Job>>) {
+        while let Some((job, place)) = queue.pop() {
+            let mut work = self.begin(queue, job, true);
+            let mut place = Some(place);
+            while let Some(one) = work.pop() {
+                let outputs = self.run(one.inputs(), &one.cancel);
+                // Whoever is answered may ask again at once, and find it free.
+                place = place.filter(|_| !work.is_empty() || one.joined.is_some());
+                work.extend(self.end(one, outputs));
             }
-            let answer = self.run(work, class, &cancel);
-            drop(place);
-            // The receiver is gone when the caller hung up meanwhile; the answer is of no use to anybody then.
-            let _ = reply.send(answer);
         }
     }
 
-    fn run(self: &Arc<Self>, work: Work, class: Class, cancel: &Cancel) -> Result<Vec<NamedTensor>, Error> {
-        let start = Instant::now();
+    /// Does what waits for a session in another process until nothing does. Nobody waits for it on a thread.
+    async fn work_elsewhere(self: Arc<Self>, queue: Arc<Queue<Job>>, job: Job, place: Place<Job>) {
+        let mut next = Some((job, place));
+        while let Some((job, place)) = next {
+            let mut work = self.begin(&queue, job, false);
+            let mut place = Some(place);
+            while let Some(one) = work.pop() {
+                let outputs = self.run_elsewhere(one.inputs(), &one.cancel).await;
+                place = place.filter(|_| !work.is_empty() || one.joined.is_some());
+                work.extend(self.end(one, outputs));
+            }
+            drop(place);
+            next = queue.try_pop();
+        }
+    }
+
+    /// The runs that come of a job whose turn it is. None where nobody wants it any more.
+    fn begin(&self, queue: &Queue<Job>, job: Job, may_wait: bool) -> Vec<Work> {
+        let mut jobs = match &self.batches {
+            Some(batches) => batches.gather(queue, job, may_wait),
+            None => vec![job],
+        };
+        jobs.retain(|job| !job.cancel.is_cancelled());
+        // While others wait, a run that would come too late takes from them what would still be in time. With nobody behind it,
+        // it is tried: what was expected may be wrong.
+        if jobs.len() == 1 && queue.waiting() > 0 {
+            let now = Instant::now();
+            let in_time = |job: Job| {
+                let expected = self.durations.expected(job.class);
+                job.in_time(now, expected)
+            };
+            jobs = jobs.into_iter().filter_map(in_time).collect();
+        }
+        self.plan(jobs)
+    }
+
+    fn plan(&self, jobs: Vec<Job>) -> Vec<Work> {
+        if let (Some(batches), 2..) = (&self.batches, jobs.len()) {
+            let runs: Vec<_> = jobs.iter().filter_map(|job| Some((&job.inputs[..], job.parcel.as_ref()?))).collect();
+            if let Ok(joined) = batches.fit.join(&runs) {
+                return vec![Work::joined(jobs, joined)];
+            }
+        }
+        jobs.into_iter().map(Work::alone).collect()
+    }
+
+    /// Gives everybody their part of what came of a run. Those whom it does not answer have to run alone.
+    fn end(&self, work: Work, outputs: (Result<Vec<NamedTensor>, Error>, Duration)) -> Vec<Work> {
+        let (outputs, took) = outputs;
+        let rows: u64 = work.jobs.iter().filter_map(|job| Some(job.parcel.as_ref()?.rows)).sum();
+        let Work { mut jobs, joined, begun, .. } = work;
+        if let (Some(batches), 1.., Ok(_)) = (&self.batches, rows, &outputs) {
+            let inputs = joined.as_ref().unwrap_or(&jobs[0].inputs);
+            batches.sizes.learn(rows, bytes(inputs), took);
+        }
+        let (Some(_), Some(batches)) = (joined, &self.batches) else {
+            if let Some(job) = jobs.pop() {
+                job.answer(outputs, rows, begun);
+            }
+            return Vec::new();
+        };
+        match outputs {
+            Ok(outputs) => {
+                let parcels: Vec<_> = jobs.iter().filter_map(|job| job.parcel.as_ref()).collect();
+                if let Some(parts) = batches.fit.split(&outputs, &parcels) {
+                    for (job, part) in jobs.into_iter().zip(parts) {
+                        job.answer(Ok(part), rows, begun);
+                    }
+                    return Vec::new();
+                }
+                tracing::error!("a model gives other outputs in a batch than alone; its runs are not joined any more");
+                batches.unfit.store(true, Ordering::Relaxed);
+            }
+            // Nobody is left who could run it, or who would want it.
+            Err(error @ (Error::Ended { .. } | Error::Cancelled)) => {
+                for job in jobs {
+                    job.answer(Err(error.clone()), rows, begun);
+                }
+                return Vec::new();
+            }
+            // It may be for one of them alone, whom the others shall not pay for.
+            Err(_) => {}
+        }
+        jobs.into_iter().filter(|job| !job.cancel.is_cancelled()).map(Work::alone).collect()
+    }
+
+    /// Runs the session on this thread, and tells how long it took.
+    fn run(self: &Arc<Self>, inputs: &[NamedTensor], cancel: &Cancel) -> (Result<Vec<NamedTensor>, Error>, Duration) {
+        let begun = Instant::now();
         let opened = self.opened.load();
         // A panic in a backend fails this run, not the thread: the next caller must not find the queue unattended.
-        let answer = catch_unwind(AssertUnwindSafe(|| match work {
-            Work::Run(inputs) => opened.session.run(&inputs, cancel),
-            Work::Finish(finish) => finish(cancel),
-        }));
+        let outputs = catch_unwind(AssertUnwindSafe(|| opened.session.run(inputs, cancel)));
         drop(opened);
-        let took = start.elapsed();
-        self.quick.learn(class, took);
+        let took = begun.elapsed();
+        self.durations.learn(Class::of(inputs), took);
         if let Some(upgrading) = &self.upgrading
             && upgrading.begins(took)
         {
             self.upgrade(upgrading);
         }
-        answer.unwrap_or_else(|panic| Err(self.failed(format!("the backend panicked: {}", panic_text(&*panic)))))
+        let panicked = |panic: Box<dyn std::any::Any + Send>| {
+            Err(self.failed(format!("the backend panicked: {}", panic_text(&*panic))))
+        };
+        (outputs.unwrap_or_else(panicked), took)
     }
 
-    /// Does a run that is expected to be quick on the thread of its caller, or begins it there where it can be left.
-    fn run_here(self: &Arc<Self>, inputs: Vec<NamedTensor>, class: Class) -> Begun {
-        let start = Instant::now();
-        // What has begun ends on the session it began on, which it holds by itself.
-        let begun = self.opened.load().session.begin(&inputs, PATIENCE);
-        match begun {
-            None => Begun::Done(self.run(Work::Run(inputs), class, &Cancel::never())),
-            Some(begun) => {
-                self.quick.learn(class, start.elapsed());
-                begun
-            }
-        }
+    /// Runs a session that is in another process.
+    async fn run_elsewhere(
+        &self,
+        inputs: &[NamedTensor],
+        cancel: &Cancel,
+    ) -> (Result<Vec<NamedTensor>, Error>, Duration) {
+        let begun = Instant::now();
+        let session = Arc::clone(&self.opened.load().session);
+        let outputs = match session.start(inputs, cancel) {
+            Some(outputs) => outputs.await,
+            None => Err(self.failed("its process cannot be waited for".to_owned())),
+        };
+        let took = begun.elapsed();
+        self.durations.learn(Class::of(inputs), took);
+        (outputs, took)
     }
 
     fn failed(&self, reason: String) -> Error {
         Error::Run { backend: self.backend, reason }
     }
+}
+
+impl Job {
+    /// The job, if it can end before its deadline; else its caller is told.
+    fn in_time(self, now: Instant, expected: Duration) -> Option<Self> {
+        if now + expected <= self.deadline {
+            return Some(self);
+        }
+        let begun = Instant::now();
+        self.answer(Err(Error::Late), 0, begun);
+        None
+    }
+
+    fn answer(self, outputs: Result<Vec<NamedTensor>, Error>, batch: u64, begun: Instant) {
+        let waited = begun.saturating_duration_since(self.asked);
+        // The receiver is gone when the caller hung up meanwhile; the answer is of no use to anybody then.
+        let _ = self.reply.send(outputs.map(|outputs| Ran { outputs, batch, waited }));
+    }
+}
+
+impl Work {
+    fn alone(job: Job) -> Self {
+        let cancel = job.cancel.clone();
+        Work { jobs: vec![job], joined: None, cancel, _armed: Vec::new(), begun: Instant::now() }
+    }
+
+    /// A run that is cancelled once nobody wants it any more.
+    fn joined(jobs: Vec<Job>, inputs: Vec<NamedTensor>) -> Self {
+        let cancel = Cancel::default();
+        let left = Arc::new(AtomicUsize::new(jobs.len()));
+        let arm = |job: &Job| {
+            let (cancel, left, first) = (cancel.clone(), Arc::clone(&left), AtomicBool::new(true));
+            job.cancel.arm(move || {
+                // One that is cancelled twice counts once.
+                if first.swap(false, Ordering::Relaxed) && left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                    cancel.cancel();
+                }
+            })
+        };
+        let armed = jobs.iter().map(arm).collect();
+        Work { jobs, joined: Some(inputs), cancel, _armed: armed, begun: Instant::now() }
+    }
+
+    fn inputs(&self) -> &[NamedTensor] {
+        match (&self.joined, self.jobs.first()) {
+            (Some(inputs), _) => inputs,
+            (None, Some(job)) => &job.inputs,
+            (None, None) => &[],
+        }
+    }
+}
+
+fn bytes(inputs: &[NamedTensor]) -> usize {
+    inputs.iter().fold(0, |sum, (_, tensor)| sum.saturating_add(tensor.data().len()))
 }
 
 fn spawn(backend: BackendKind, index: usize, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
@@ -380,21 +626,32 @@ mod tests {
         vec![("x".into(), Tensor::new(DType::U8, [1].into(), Bytes::copy_from_slice(&[value])).unwrap())]
     }
 
+    async fn run(model: &Model, value: u8) -> Result<Vec<NamedTensor>, Error> {
+        model.run(input(value), Caller::anybody()).await.map(|ran| ran.outputs)
+    }
+
+    fn data(outputs: &[NamedTensor]) -> &[u8] {
+        outputs[0].1.data()
+    }
+
     async fn open(model: FakeModel, parallel: usize) -> Result<Model, Error> {
         let options = OpenOptions { parallel: NonZeroUsize::new(parallel).unwrap(), ..OpenOptions::default() };
-        Model::open(Arc::new(FakeBackend::new(model)), ModelFiles::one(ModelFormat::Onnx, "fake"), options, None).await
+        let backend = Arc::new(FakeBackend::new(model));
+        Model::open(backend, ModelFiles::one(ModelFormat::Onnx, "fake"), options, None, None).await
     }
 
     #[tokio::test]
     async fn a_run_answers() {
         let model = open(FakeModel::echo(), 1).await.unwrap();
-        assert_eq!(model.run(input(7)).await.unwrap()[0].1.data()[..], [7]);
+        assert_eq!(data(&run(&model, 7).await.unwrap()), [7]);
     }
 
     #[tokio::test]
     async fn a_wrong_input_never_reaches_the_backend() {
         let model = open(FakeModel::panic(), 1).await.unwrap();
-        assert!(matches!(model.run(vec![]).await, Err(Error::Input(text)) if text.contains("`x` is missing")));
+        assert!(
+            matches!(model.run(vec![], Caller::anybody()).await, Err(Error::Input(text)) if text.contains("`x` is missing"))
+        );
     }
 
     #[tokio::test]
@@ -407,7 +664,7 @@ mod tests {
     async fn a_panic_fails_one_run_only() {
         let model = open(FakeModel::panic(), 1).await.unwrap();
         for _ in 0..2 {
-            let error = model.run(input(1)).await.unwrap_err();
+            let error = run(&model, 1).await.unwrap_err();
             assert!(matches!(error, Error::Run { reason, .. } if reason.contains("on purpose")));
         }
     }
@@ -416,8 +673,8 @@ mod tests {
     async fn runs_happen_in_parallel() {
         // The fake run returns only when two callers are inside it.
         let model = open(FakeModel::rendezvous(2), 2).await.unwrap();
-        let (a, b) = tokio::join!(model.run(input(1)), model.run(input(2)));
-        assert_eq!((a.unwrap()[0].1.data()[0], b.unwrap()[0].1.data()[0]), (1, 2));
+        let (a, b) = tokio::join!(run(&model, 1), run(&model, 2));
+        assert_eq!((data(&a.unwrap()), data(&b.unwrap())), (&[1][..], &[2][..]));
     }
 
     #[tokio::test]
@@ -427,7 +684,7 @@ mod tests {
         let model = open(fake, 1).await.unwrap();
         let here = thread::current().id();
         let ran_here = async || {
-            model.run(input(1)).await.unwrap();
+            run(&model, 1).await.unwrap();
             *last_thread.lock().unwrap() == Some(here)
         };
         assert!(!ran_here().await, "nothing is known of the model before its first run");
@@ -436,16 +693,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_run_that_was_left_ends_on_a_thread_of_the_model() {
+    async fn a_model_in_another_process_has_no_thread_of_its_own() {
         let begun = Arc::default();
-        let fake = FakeModel::left(&begun);
+        let fake = FakeModel::elsewhere(&begun);
         let last_thread = fake.last_thread();
-        let model = open(fake, 1).await.unwrap();
-        // A busy machine may make a quick run look slow, so how many it takes is not for this test to say.
-        while begun.load(Ordering::SeqCst) < 3 {
-            assert_eq!(model.run(input(7)).await.unwrap()[0].1.data()[..], [7]);
-            assert_ne!(*last_thread.lock().unwrap(), Some(thread::current().id()));
+        let model = open(fake, 2).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(data(&run(&model, 7).await.unwrap()), [7]);
+            assert_eq!(*last_thread.lock().unwrap(), Some(thread::current().id()));
         }
+        assert_eq!(begun.load(Ordering::SeqCst), 3);
         tokio::task::spawn_blocking(move || model.close()).await.unwrap();
     }
 
@@ -454,7 +711,7 @@ mod tests {
         let fake = FakeModel::until_cancelled();
         let cancelled = fake.cancelled();
         let model = open(fake, 1).await.unwrap();
-        let hung_up = tokio::time::timeout(Duration::from_millis(20), model.run(input(1))).await;
+        let hung_up = tokio::time::timeout(Duration::from_millis(20), run(&model, 1)).await;
         assert!(hung_up.is_err());
         // Closing waits for the run, which ends only because it was cancelled.
         tokio::task::spawn_blocking(move || model.close()).await.unwrap();
@@ -470,20 +727,20 @@ mod tests {
         });
         let upgrade = Upgrade { after: Duration::from_millis(2), tier: Tier::Optimized, done };
         let backend = Arc::new(FakeBackend::new(model));
-        Model::open(backend, ModelFiles::one(ModelFormat::Onnx, "fake"), options, Some(upgrade)).await.unwrap()
+        Model::open(backend, ModelFiles::one(ModelFormat::Onnx, "fake"), options, Some(upgrade), None).await.unwrap()
     }
 
     #[tokio::test]
     async fn a_better_tier_takes_the_place_of_the_first_while_it_runs() {
-        let run = [Duration::from_millis(1), Duration::ZERO];
+        let takes = [Duration::from_millis(1), Duration::ZERO];
         let done = Arc::default();
-        let model = open_in_tiers(FakeModel::echo().that_takes([Duration::ZERO; 2], run), &done).await;
+        let model = open_in_tiers(FakeModel::echo().that_takes([Duration::ZERO; 2], takes), &done).await;
         assert_eq!(model.tier(), Tier::Baseline);
         while model.tier() == Tier::Baseline {
-            assert_eq!(model.run(input(7)).await.unwrap()[0].1.data()[..], [7]);
+            assert_eq!(data(&run(&model, 7).await.unwrap()), [7]);
         }
         assert_eq!(model.tier(), Tier::Optimized);
-        assert_eq!(model.run(input(8)).await.unwrap()[0].1.data()[..], [8]);
+        assert_eq!(data(&run(&model, 8).await.unwrap()), [8]);
         tokio::task::spawn_blocking(move || model.close()).await.unwrap();
         assert_eq!(done.load(Ordering::Relaxed), 1, "whoever wants to know is told once");
     }
@@ -494,7 +751,7 @@ mod tests {
         let fake = FakeModel::echo().that_takes(open, [Duration::from_millis(3); 2]);
         let sessions = fake.last_thread();
         let model = open_in_tiers(fake, &Arc::default()).await;
-        model.run(input(1)).await.unwrap();
+        run(&model, 1).await.unwrap();
         tokio::task::spawn_blocking(move || model.close()).await.unwrap();
         // Each session, and the backend, holds one beside the one here.
         assert_eq!(Arc::strong_count(&sessions), 1);
@@ -508,5 +765,96 @@ mod tests {
         let upgrading = Upgrading::new(upgrade, backend, files, OpenOptions::default());
         let begins: Vec<_> = [4, 4, 4, 4].map(|took| upgrading.begins(Duration::from_micros(took))).into();
         assert_eq!(begins, [false, false, true, false]);
+    }
+
+    /// A model whose runs are joined, up to four rows in one.
+    async fn open_in_batches(fake: FakeModel) -> Arc<Model> {
+        let max_size = NonZeroUsize::new(4).unwrap();
+        let batching = Batching { max_size, max_delay: Duration::ZERO, pad: None };
+        let backend = Arc::new(FakeBackend::new(fake));
+        let files = ModelFiles::one(ModelFormat::Onnx, "fake");
+        Arc::new(Model::open(backend, files, OpenOptions::default(), None, Some(batching)).await.unwrap())
+    }
+
+    /// Asks for runs on these inputs, which wait for one that is under way.
+    async fn together(model: &Arc<Model>, values: &[u8]) -> Vec<Result<Ran, Error>> {
+        let runs = values.iter().map(|&value| {
+            let model = Arc::clone(model);
+            tokio::spawn(async move { model.run(input(value), Caller::anybody()).await })
+        });
+        let mut answers = Vec::new();
+        for run in runs.collect::<Vec<_>>() {
+            answers.push(run.await.unwrap());
+        }
+        answers
+    }
+
+    /// Lets the model learn that larger batches pay.
+    async fn taught(model: &Arc<Model>) {
+        while model.runner.batches.as_ref().unwrap().sizes.next(4) < 4 {
+            together(model, &[1; 9]).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn runs_that_wait_are_joined_and_each_gets_its_own() {
+        let model =
+            open_in_batches(FakeModel::echo().that_takes([Duration::ZERO; 2], [Duration::from_millis(5); 2])).await;
+        taught(&model).await;
+        let answers = together(&model, &[1, 2, 3, 4, 5, 6]).await;
+        let batches = answers.iter().map(|ran| ran.as_ref().unwrap().batch);
+        assert!(batches.clone().max().unwrap() > 1 && batches.clone().max().unwrap() <= 4, "{answers:?}");
+        for (value, answer) in (1..).zip(answers) {
+            assert_eq!(data(&answer.unwrap().outputs), [value]);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_the_model_refuses_fails_alone() {
+        let slow = [Duration::from_millis(5); 2];
+        let model = open_in_batches(FakeModel::refuses(13).that_takes([Duration::ZERO; 2], slow)).await;
+        taught(&model).await;
+        let answers = together(&model, &[1, 2, 13, 4, 5]).await;
+        for (value, answer) in [1, 2, 13, 4, 5].into_iter().zip(answers) {
+            match value {
+                13 => assert!(matches!(answer, Err(Error::Rejected { .. })), "{answer:?}"),
+                _ => assert_eq!(data(&answer.unwrap().outputs), [value]),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_is_given_up_leaves_its_batch() {
+        let slow = [Duration::from_millis(20); 2];
+        let model = open_in_batches(FakeModel::echo().that_takes([Duration::ZERO; 2], slow)).await;
+        taught(&model).await;
+        let others = {
+            let model = Arc::clone(&model);
+            tokio::spawn(async move { together(&model, &[1, 2, 3, 4]).await })
+        };
+        let given_up = tokio::time::timeout(Duration::from_millis(10), run(&model, 9)).await;
+        assert!(given_up.is_err());
+        for (value, answer) in (1..).zip(others.await.unwrap()) {
+            assert_eq!(data(&answer.unwrap().outputs), [value]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_that_would_come_too_late_is_shed_while_others_wait() {
+        let slow = [Duration::from_millis(20); 2];
+        let model = Arc::new(open(FakeModel::echo().that_takes([Duration::ZERO; 2], slow), 1).await.unwrap());
+        run(&model, 1).await.unwrap();
+        // Nobody is behind it: it is tried although there is too little time.
+        let soon = || Caller { deadline: Instant::now() + Duration::from_millis(10), ..Caller::anybody() };
+        assert!(model.run(input(1), soon()).await.is_ok());
+        let busy = {
+            let model = Arc::clone(&model);
+            tokio::spawn(async move { together(&model, &[1, 2]).await })
+        };
+        tokio::task::yield_now().await;
+        let late = Caller { flow: 1, ..soon() };
+        let (late, _) = tokio::join!(model.run(input(9), late), async { together(&model, &[3, 4, 5]).await });
+        assert!(matches!(late, Err(Error::Late)), "{late:?}");
+        assert!(busy.await.unwrap().iter().all(Result::is_ok));
     }
 }

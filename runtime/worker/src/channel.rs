@@ -12,7 +12,10 @@ use rustix::{
 use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixDatagram,
+    },
     time::{Duration, Instant},
 };
 
@@ -134,8 +137,31 @@ impl Channel {
     /// # Errors
     /// [`io::ErrorKind::UnexpectedEof`] when the other side is gone, [`io::ErrorKind::InvalidData`] when it sent no packet.
     pub(crate) fn recv(&self) -> io::Result<Packet> {
+        loop {
+            let mut bytes = [0; LENGTH + 1];
+            match retry_on_intr(|| recv(&self.0, &mut bytes[..], RecvFlags::empty())) {
+                // It was watched before, and has not waited by itself since.
+                Err(Errno::AGAIN) => drop(readable(self.0.as_fd(), Duration::MAX)?),
+                read => return received(read.map(|(_, length)| length), &bytes),
+            }
+        }
+    }
+
+    /// Something that tells when a packet is there. Must be called within a tokio runtime.
+    pub(crate) fn watch(&self) -> io::Result<tokio::net::UnixDatagram> {
+        // Not datagrams, but sockets that can be watched alike.
+        let socket = UnixDatagram::from(self.0.try_clone()?);
+        socket.set_nonblocking(true)?;
+        tokio::net::UnixDatagram::from_std(socket)
+    }
+
+    /// Takes a packet that is there.
+    ///
+    /// # Errors
+    /// As [`Channel::recv`] has them, and [`io::ErrorKind::WouldBlock`] where there is none yet.
+    pub(crate) fn recv_at_once(&self) -> io::Result<Packet> {
         let mut bytes = [0; LENGTH + 1];
-        let read = retry_on_intr(|| recv(&self.0, &mut bytes[..], RecvFlags::empty()));
+        let read = retry_on_intr(|| recv(&self.0, &mut bytes[..], RecvFlags::DONTWAIT));
         received(read.map(|(_, length)| length), &bytes)
     }
 
@@ -179,12 +205,12 @@ fn received(length: Result<usize, Errno>, bytes: &[u8]) -> io::Result<Packet> {
 
 /// Waits until something can be read, or the other side is gone. False when neither happened within `patience`.
 fn readable(descriptor: BorrowedFd<'_>, patience: Duration) -> io::Result<bool> {
-    let end = Instant::now() + patience;
+    let end = Instant::now().checked_add(patience);
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput)?;
-        match poll(&mut [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)], Some(&timeout)) {
-            Ok(0) if left.is_zero() => return Ok(false),
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        let timeout = left.map(Timespec::try_from).transpose().map_err(|_| io::ErrorKind::InvalidInput)?;
+        match poll(&mut [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)], timeout.as_ref()) {
+            Ok(0) if left.is_some_and(|left| left.is_zero()) => return Ok(false),
             Ok(0) | Err(Errno::INTR) => {}
             Ok(_) => return Ok(true),
             Err(error) => return Err(error.into()),

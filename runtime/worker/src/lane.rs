@@ -12,13 +12,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
+use tokio::{io::Interest, net::UnixDatagram};
 
 /// The host's end of a lane.
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) index: u64,
+    /// Tells when the channel can be read. Made at first use.
+    watch: Option<UnixDatagram>,
     pub(crate) channel: Channel,
     pub(crate) region: Region,
     /// The number of the last run.
@@ -26,7 +28,7 @@ pub(crate) struct Lane {
     /// The length of its inputs' message.
     pub(crate) sent: u64,
     /// The number of the last run that was answered, for whoever looks after one that was cancelled.
-    pub(crate) answered: Arc<AtomicU64>,
+    pub(crate) last: Arc<AtomicU64>,
 }
 
 impl Lane {
@@ -36,7 +38,7 @@ impl Lane {
         let region = Region::new()?;
         let other = other.into_socket();
         process.control.send_with(Packet::Lane, &[other.as_fd(), region.descriptor()])?;
-        Ok(Lane { index: index as u64, channel, region, run: 0, sent: 0, answered: Arc::default() })
+        Ok(Lane { index: index as u64, watch: None, channel, region, run: 0, sent: 0, last: Arc::default() })
     }
 
     /// The number of a run that begins, on inputs of this length.
@@ -52,17 +54,24 @@ impl Lane {
         self.answer(run, packet)
     }
 
-    /// The same, for no longer than `patience`.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::TimedOut`] too; the answer can be waited for again.
-    pub(crate) fn wait_within(&self, run: u64, patience: Duration) -> io::Result<u64> {
-        let packet = self.channel.recv_within(patience)?;
+    /// The same without a thread that waits. Must be called within a tokio runtime.
+    pub(crate) async fn answered(&mut self, run: u64) -> io::Result<u64> {
+        let watch = match self.watch.take() {
+            Some(watch) => self.watch.insert(watch),
+            None => self.watch.insert(self.channel.watch()?),
+        };
+        let packet = loop {
+            watch.readable().await?;
+            match watch.try_io(Interest::READABLE, || self.channel.recv_at_once()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                packet => break packet?,
+            }
+        };
         self.answer(run, packet)
     }
 
     fn answer(&self, run: u64, packet: Packet) -> io::Result<u64> {
-        self.answered.store(run, Ordering::Release);
+        self.last.store(run, Ordering::Release);
         match packet {
             Packet::Answer { run: of, length } if of == run => Ok(length),
             _ => Err(io::ErrorKind::InvalidData.into()),

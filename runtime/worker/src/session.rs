@@ -5,19 +5,23 @@ use crate::{
     lane::Lane,
     pool::Pool,
     process::Process,
-    wire::{self, Failure},
+    wire::{self, Failure, Message},
 };
 use std::{
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
-use torpor_nn::{BackendKind, Begun, Cancel, Error, Session};
+use torpor_nn::{BackendKind, Cancel, Error, Outputs, Session};
 use torpor_tensor::{NamedTensor, Signature};
 
 /// How long a run that was cancelled may take to stop. Then its worker is killed: libraries look for cancellation between two
 /// operators, and one that takes longer than this would keep the next caller waiting too.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// An input that is longer than this is not written on an async thread. Outputs are read there whatever they are, since that they are
+/// long is known only when they are there.
+const AT_ONCE: usize = 256 * 1024;
 
 /// A session in a worker. Dropping it ends the worker, which gives all of its memory back.
 pub(crate) struct Remote(Arc<Shared>);
@@ -78,29 +82,30 @@ impl Shared {
     }
 
     /// Has the worker begin a run, and gives its number.
-    fn send(&self, lane: &mut Lane, inputs: &[NamedTensor]) -> Result<u64, Error> {
-        let message = wire::inputs(inputs);
+    fn send(&self, lane: &mut Lane, message: &Message) -> Result<u64, Failed> {
         if message.length() as u64 > self.most {
-            return Err(self.failed("the inputs are larger than the model's `memory`".to_owned()));
+            return Err(self.failed("the inputs are larger than the model's `memory`".to_owned()).into());
         }
-        let length = lane.region.write(&message).map_err(|error| self.failed(error.to_string()))?;
+        let length = lane.region.write(message).map_err(|error| self.failed(error.to_string()))?;
         let run = lane.begin(length);
-        lane.channel.send(Packet::Run { run, length }).map_err(|error| self.broken(&error))?;
+        lane.channel.send(Packet::Run { run, length })?;
         Ok(run)
     }
 
     /// Reads the answer to a run, which is there in so many bytes.
-    fn read(&self, lane: &Lane, length: io::Result<u64>) -> Result<Vec<NamedTensor>, Error> {
-        let length = length.map_err(|error| self.broken(&error))?;
+    fn read(&self, lane: &Lane, length: u64) -> Result<Vec<NamedTensor>, Failed> {
         let answer = lane.region.read(length, self.most);
         if let Err(error) = lane.region.shrink(length.max(lane.sent)) {
             tracing::warn!(%error, "a worker's region keeps its memory");
         }
+        let broken = || Failed::Channel(io::ErrorKind::InvalidData.into());
         let answer = answer.map_err(|error| match error.kind() {
-            io::ErrorKind::FileTooLarge => self.failed("the outputs are larger than the model's `memory`".to_owned()),
-            _ => self.broken(&io::ErrorKind::InvalidData.into()),
+            io::ErrorKind::FileTooLarge => {
+                self.failed("the outputs are larger than the model's `memory`".to_owned()).into()
+            }
+            _ => broken(),
         })?;
-        let answer = wire::read_answer(answer).map_err(|_| self.broken(&io::ErrorKind::InvalidData.into()))?;
+        let answer = wire::read_answer(answer).map_err(|_| broken())?;
         let outputs = answer.map_err(|failure| match failure {
             Failure::Input(text) => Error::Input(text),
             Failure::Rejected(reason) => Error::Rejected { backend: self.backend, reason },
@@ -111,15 +116,15 @@ impl Shared {
         let declared = self.signature.outputs.iter().map(|spec| (spec.name.as_str(), spec.dtype));
         match declared.eq(outputs.iter().map(|(name, tensor)| (name.as_str(), tensor.dtype()))) {
             true => Ok(outputs),
-            false => Err(self.broken(&io::ErrorKind::InvalidData.into())),
+            false => Err(broken()),
         }
     }
 
-    /// Waits for an answer that somebody may not want any more.
-    fn wait(&self, lane: &Lane, run: u64, cancel: &Cancel) -> io::Result<u64> {
+    /// What stops a run that nobody wants any more.
+    fn interrupt(&self, lane: &Lane, run: u64) -> impl Fn() + Send + 'static {
         let (process, pool, index) = (Arc::clone(&self.process), Arc::clone(&self.pool), lane.index);
-        let answered = Arc::clone(&lane.answered);
-        let interrupt = move || {
+        let answered = Arc::clone(&lane.last);
+        move || {
             // A worker that does not even read this is ended below.
             let _ = process.control.send_at_once(Packet::Cancel { lane: index, run });
             let (ends, answered) = (Arc::clone(process.ends()), Arc::clone(&answered));
@@ -127,8 +132,50 @@ impl Shared {
                 let why = "it did not stop when its run was cancelled, and was killed";
                 (answered.load(Ordering::Acquire) < run).then_some((ends, why))
             });
-        };
-        cancel.interruptible(interrupt, || lane.wait(run))
+        }
+    }
+
+    /// Runs the model, and waits for it.
+    fn run(self: &Arc<Self>, inputs: &[NamedTensor], cancel: &Cancel) -> Result<Vec<NamedTensor>, Error> {
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let mut taken = self.take();
+        let lane = taken.lane();
+        let outputs = self.send(lane, &wire::inputs(inputs)).and_then(|run| {
+            let length = cancel.interruptible(self.interrupt(lane, run), || lane.wait(run))?;
+            self.read(lane, length)
+        });
+        outputs.map_err(|failed| taken.explain(failed))
+    }
+
+    /// Runs the model without a thread that waits.
+    async fn begin(&self, lane: &mut Lane, message: &Message, cancel: &Cancel) -> Result<Vec<NamedTensor>, Failed> {
+        let run = self.send(lane, message)?;
+        let armed = cancel.arm(self.interrupt(lane, run));
+        let length = lane.answered(run).await?;
+        drop(armed);
+        self.read(lane, length)
+    }
+}
+
+/// Why there are no outputs.
+enum Failed {
+    /// It is known what to say.
+    Said(Error),
+    /// The worker no longer answers, or not as it should. What to say is known once its end is.
+    Channel(io::Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Failed::Said(error)
+    }
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Failed::Channel(error)
     }
 }
 
@@ -138,27 +185,30 @@ impl Session for Remote {
     }
 
     fn run(&self, inputs: &[NamedTensor], cancel: &Cancel) -> Result<Vec<NamedTensor>, Error> {
-        if cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        let mut taken = self.0.take();
-        let run = self.0.send(taken.lane(), inputs)?;
-        taken.finish(run, cancel)
+        self.0.run(inputs, cancel)
     }
 
-    fn begin(&self, inputs: &[NamedTensor], patience: Duration) -> Option<Begun> {
-        let mut taken = self.0.take();
-        let run = match self.0.send(taken.lane(), inputs) {
-            Ok(run) => run,
-            Err(error) => return Some(Begun::Done(Err(error))),
-        };
-        let lane = taken.lane();
-        Some(match lane.wait_within(run, patience) {
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                Begun::Pending(Box::new(move |cancel| taken.finish(run, cancel)))
+    fn start(&self, inputs: &[NamedTensor], cancel: &Cancel) -> Option<Outputs> {
+        let (session, cancel) = (Arc::clone(&self.0), cancel.clone());
+        if inputs.iter().any(|(_, tensor)| tensor.data().len() > AT_ONCE) {
+            let inputs = inputs.to_vec();
+            let run = tokio::task::spawn_blocking(move || session.run(&inputs, &cancel));
+            return Some(Box::pin(async move { run.await.unwrap_or(Err(Error::Cancelled)) }));
+        }
+        let message = wire::inputs(inputs);
+        Some(Box::pin(async move {
+            if cancel.is_cancelled() {
+                return Err(Error::Cancelled);
             }
-            length => Begun::Done(self.0.read(lane, length)),
-        })
+            let mut taken = session.take();
+            match session.begin(taken.lane(), &message, &cancel).await {
+                Ok(outputs) => Ok(outputs),
+                Err(failed) => {
+                    let explained = tokio::task::spawn_blocking(move || taken.explain(failed));
+                    Err(explained.await.unwrap_or(Error::Cancelled))
+                }
+            }
+        }))
     }
 
     fn process(&self) -> Option<u32> {
@@ -188,12 +238,12 @@ impl Taken {
         self.lane.as_mut().expect("only the drop takes the lane")
     }
 
-    /// Waits for the answer to a run that has begun.
-    fn finish(mut self, run: u64, cancel: &Cancel) -> Result<Vec<NamedTensor>, Error> {
-        let session = Arc::clone(&self.session);
-        let lane = self.lane();
-        let length = session.wait(lane, run, cancel);
-        session.read(lane, length)
+    /// What to say of a failure. Waits until the worker's end is known, if it has ended.
+    fn explain(self, failed: Failed) -> Error {
+        match failed {
+            Failed::Said(error) => error,
+            Failed::Channel(error) => self.session.broken(&error),
+        }
     }
 }
 

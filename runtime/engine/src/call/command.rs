@@ -12,7 +12,6 @@ use crate::{
     CallError, Function,
     command::{self, Output},
     function::{Inner, Lease},
-    trace::Marks,
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -25,7 +24,7 @@ impl Function {
         let function = self.inner();
         let mut record = Record::new(function);
         let deadline = record.deadline();
-        let result = tokio::time::timeout_at(deadline, call(function, &record, body)).await;
+        let result = tokio::time::timeout_at(deadline.into(), call(function, &record, body)).await;
         let result = result.unwrap_or_else(|_| Err(record.late()));
         record.note(&result);
         result
@@ -40,7 +39,7 @@ async fn call(
     let input = read(function, body).await?;
     let lease = function.acquire(&record.lacked_memory).await?;
     record.marks.admitted(lease.wake);
-    let output = run(&lease, &record.marks, input).await.map_err(|error| lease.explained(error))?;
+    let output = run(&lease, &record, input).await.map_err(|error| lease.explained(error))?;
     record.marks.answered(lease.first_run());
     let timing = Timing::of(&record.marks, record.arrived);
     Ok(Answer { value: command::response(&output).map(ResponseBody::whole), timing })
@@ -61,12 +60,14 @@ async fn read(function: &Inner, mut body: RequestBody) -> Result<Bytes, CallErro
     Ok(input.freeze())
 }
 
-async fn run(lease: &Lease, marks: &Marks, input: Bytes) -> Result<Bytes, CallError> {
+async fn run(lease: &Lease, record: &Record, input: Bytes) -> Result<Bytes, CallError> {
     let function = &lease.function;
     // Deploying has looked at the same bytes that the wake has compiled.
     let Some(program) = &lease.warm().code.command else { return Err(function.failed("it is no program")) };
-    let mut instance = instance(lease).await.map_err(|error| function.failed(&format!("{error:#}")))?;
-    marks.ready();
+    let mut instance = instance(lease, function.http_caller(record.deadline()))
+        .await
+        .map_err(|error| function.failed(&format!("{error:#}")))?;
+    record.marks.ready();
     let output = Output::new(function.capabilities.memory());
     instance.store.data_mut().connect(MemoryInputPipe::new(input), output.clone());
     match program.run(&mut instance.store).await {

@@ -5,7 +5,7 @@
 //! the whole response does not, so a guest may finish its work, within the deadline.
 
 use super::{Answer, Record, Timing, instance::instance};
-use crate::{CallError, Function, function::Lease, trace::Marks};
+use crate::{CallError, Function, function::Lease};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
@@ -46,7 +46,7 @@ impl Function {
         }
         let mut record = Record::new(function);
         let deadline = record.deadline();
-        let lease = tokio::time::timeout_at(deadline, function.acquire(&record.lacked_memory)).await;
+        let lease = tokio::time::timeout_at(deadline.into(), function.acquire(&record.lacked_memory)).await;
         let lease = lease.unwrap_or_else(|_| Err(record.late()));
         let lease = lease.inspect_err(|error| record.note::<()>(&Err(error.clone())))?;
 
@@ -57,7 +57,7 @@ impl Function {
         let broken = Arc::new(AtomicBool::new(false));
         let ending = Ending { broken: Some(Arc::clone(&broken)) };
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
-            let result = tokio::time::timeout_at(deadline, run(&lease, &record.marks, request, sender, ending)).await;
+            let result = tokio::time::timeout_at(deadline.into(), run(&lease, &record, request, sender, ending)).await;
             let result = result.unwrap_or_else(|_| Err(lease.function.late())).map_err(|error| lease.explained(error));
             // It may have ended before anybody got to see the head of its response.
             if result.is_ok() {
@@ -86,7 +86,7 @@ impl Function {
 
 async fn run(
     lease: &Lease,
-    marks: &Marks,
+    record: &Record,
     request: http::Request<RequestBody>,
     response: oneshot::Sender<Head>,
     ending: Ending,
@@ -94,12 +94,12 @@ async fn run(
     let function = &lease.function;
     let trapped = |error: wasmtime::Error| function.failed(&format!("{error:#}"));
     let Some(code) = &lease.warm().code.http else { return Err(function.failed("it has no http trigger")) };
-    let mut instance = instance(lease).await.map_err(trapped)?;
+    let mut instance = instance(lease, function.http_caller(record.deadline())).await.map_err(trapped)?;
     // After the instance, so that it is dropped before: the body's end and the reason for it come in this order.
     let ending = ending;
     let store = &mut instance.store;
     let guest = code.instantiate_async(&mut *store).await.map_err(trapped)?;
-    marks.ready();
+    record.marks.ready();
     let request = request.map(|body| body.map_err(|error| HttpError::InternalError(Some(error.to_string()))));
     let request = store.data_mut().http().new_incoming_request(Scheme::Http, request).map_err(trapped)?;
     let response = store.data_mut().http().new_response_outparam(response).map_err(trapped)?;

@@ -2,6 +2,7 @@
 
 use crate::{function::Lease, guest::Guest, ticker::Running};
 use tokio::sync::SemaphorePermit;
+use torpor_nn::Caller;
 use wasmtime::{Store, UpdateDeadline};
 
 /// A store with its place in the pool. Dropping it ends the instance, whatever it was doing.
@@ -12,11 +13,12 @@ pub(super) struct Instance<'a> {
     _place: SemaphorePermit<'a>,
 }
 
-/// Waits for a place, and takes it.
-pub(super) async fn instance(lease: &Lease) -> wasmtime::Result<Instance<'_>> {
+/// Waits for a place, and takes it. Models run for `caller`.
+pub(super) async fn instance(lease: &Lease, caller: Caller) -> wasmtime::Result<Instance<'_>> {
     let engine = &lease.function.engine;
     let place = engine.places.acquire().await?;
-    let mut store = Store::new(&engine.wasmtime, Guest::new(&lease.function.capabilities, &lease.warm().models));
+    let guest = Guest::new(&lease.function.capabilities, &lease.warm().models, caller);
+    let mut store = Store::new(&engine.wasmtime, guest);
     store.limiter(|guest| &mut guest.limiter);
     // A guest that computes for long yields at every tick, so its deadline can end it and its neighbours get their turn.
     store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));

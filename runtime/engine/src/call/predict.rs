@@ -7,6 +7,7 @@ use crate::{
     function::{Inner, Lease},
     trace::Marks,
 };
+use torpor_nn::Caller;
 use torpor_tensor::NamedTensor;
 
 /// Characters of a guest's text that a caller gets to see.
@@ -22,7 +23,7 @@ impl Function {
         let function = self.inner();
         let mut record = Record::new(function);
         let deadline = record.deadline();
-        let result = tokio::time::timeout_at(deadline, call(function, &record, inputs)).await;
+        let result = tokio::time::timeout_at(deadline.into(), call(function, &record, inputs)).await;
         let result = result.unwrap_or_else(|_| Err(record.late()));
         record.note(&result);
         result
@@ -37,16 +38,23 @@ async fn call(
     function.signature.check_inputs(&inputs).map_err(|mismatch| CallError::InvalidInput(mismatch.to_string()))?;
     let lease = function.acquire(&record.lacked_memory).await?;
     record.marks.admitted(lease.wake);
-    let value = run(&lease, &record.marks, inputs).await.map_err(|error| lease.explained(error))?;
+    let value = run(&lease, &record.marks, function.inference_caller(record.deadline()), inputs)
+        .await
+        .map_err(|error| lease.explained(error))?;
     Ok(Answer { value, timing: Timing::of(&record.marks, record.arrived) })
 }
 
-async fn run(lease: &Lease, marks: &Marks, inputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, CallError> {
+async fn run(
+    lease: &Lease,
+    marks: &Marks,
+    caller: Caller,
+    inputs: Vec<NamedTensor>,
+) -> Result<Vec<NamedTensor>, CallError> {
     let function = &lease.function;
     let trapped = |error: wasmtime::Error| function.failed(&format!("{error:#}"));
     // The gateway offers `predict` only for functions whose manifest has the trigger, and deploying checked the export.
     let Some(code) = &lease.warm().code.predict else { return Err(function.failed("it has no inference trigger")) };
-    let mut instance = instance(lease).await.map_err(trapped)?;
+    let mut instance = instance(lease, caller).await.map_err(trapped)?;
     let store = &mut instance.store;
     let guest = code.instantiate_async(&mut *store).await.map_err(trapped)?;
     marks.ready();

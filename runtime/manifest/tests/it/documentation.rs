@@ -65,7 +65,17 @@ fn the_mistakes_are_shown_as_they_are() {
 
 /// What a key has an effect with, where it has none alone.
 fn beside(key: &str) -> &'static str {
-    if key == "model.NAME.memory" { "model.m.isolation = \"process\"" } else { "" }
+    match key {
+        "model.NAME.memory" => "model.m.isolation = \"process\"",
+        "trigger.http.priority" => "trigger.http.path = \"/\"",
+        _ => "",
+    }
+}
+
+/// The table of a key whose defaults are there only where it is.
+fn table(key: &str) -> String {
+    let (table, _) = key.rsplit_once('.').unwrap();
+    format!("{} = {{}}", table.replace("NAME", "m"))
 }
 
 #[test]
@@ -73,13 +83,13 @@ fn every_default_is_the_default() {
     let mut compared = 0;
     for [key, _, default, ..] in rows() {
         let (Some(key), Some(default)) = (code(key), code(default)) else { continue };
-        // A model's keys have defaults only where there is a model.
+        // A model's keys have defaults only where there is a model, and a trigger's where that is.
         let bare = match beside(key) {
-            "" if key.starts_with("model.") => "model.m = {}",
-            beside => beside,
+            "" if key.starts_with("model.") || key.starts_with("trigger.") => table(key),
+            beside => beside.to_owned(),
         };
         let line = format!("{}\n{} = {default}", beside(key), key.replace("NAME", "m"));
-        assert_eq!(right(&with(&line)), right(&with(bare)), "{line}");
+        assert_eq!(right(&with(&line)), right(&with(&bare)), "{line}");
         compared += 1;
     }
     assert!(compared >= 15, "only {compared} defaults were found");
