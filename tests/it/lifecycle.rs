@@ -35,6 +35,26 @@ fn a_function_wakes_for_a_call_and_goes_back_to_zero() {
 }
 
 #[test]
+fn a_later_wake_finds_its_code_mapped_and_linked() {
+    let host = TestHost::builder().function("add", quick).start();
+    let link = |wake: u64| {
+        host.infer("add", &sum()).status(200);
+        host.until_number("add", "sleeps", wake);
+        host.status("add")["last_wake"]["link_ms"].as_f64().expect("a number")
+    };
+    assert!(link(1) > 0.0);
+    assert_eq!((link(2), link(3)), (0.0, 0.0));
+
+    // What is mapped from another file than the one that is there is not taken, though its content is the same.
+    for file in host.stage().kept("compiled", ".cwasm") {
+        let copy = file.with_extension("copy");
+        fs::copy(&file, &copy).and_then(|_| fs::rename(&copy, &file)).expect("it can be replaced");
+    }
+    assert!(link(4) > 0.0);
+    assert_eq!(link(5), 0.0);
+}
+
+#[test]
 fn a_warm_function_says_what_it_holds() {
     let host = TestHost::builder().function("add", lasting).start();
     host.infer("add", &sum()).status(200);

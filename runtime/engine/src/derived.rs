@@ -40,7 +40,7 @@ pub(crate) struct Derived {
 }
 
 /// The files of which one derived thing consists, by their names in its folder, and how they look. A file has one, without a name.
-type Looks = Vec<(OsString, Stamp)>;
+pub(crate) type Looks = Vec<(OsString, Stamp)>;
 
 impl Derived {
     /// Opens the folder, and clears away what a crash left half-written. A folder that cannot be had is one in which nothing is
@@ -77,19 +77,24 @@ impl Derived {
 
     /// What is called `name`, if it is there and this host made it. Reads it only when it looks different than before.
     pub(crate) fn authentic(&self, name: &str) -> Option<PathBuf> {
+        self.authentic_looks(name).map(|_| self.folder.join(name))
+    }
+
+    /// How that looks, under the same conditions.
+    pub(crate) fn authentic_looks(&self, name: &str) -> Option<Looks> {
         let path = self.folder.join(name);
         // The looks are taken first, so that a change while it is read shows the next time.
         let looks = looks(&path).ok()?;
         if self.seen().get(name) == Some(&looks) {
-            return Some(path);
+            return Some(looks);
         }
         let expected: [u8; blake3::OUT_LEN] = fs::read(tag_path(&path)).ok()?.try_into().ok()?;
         // `blake3::Hash` compares in constant time.
         if self.tag(name, &path, &looks).ok()? != blake3::Hash::from_bytes(expected) {
             return None;
         }
-        self.seen().insert(name.to_owned(), looks);
-        Some(path)
+        self.seen().insert(name.to_owned(), looks.clone());
+        Some(looks)
     }
 
     /// Makes the file called `name`: `write` writes it under a temporary name, and a crash leaves the old one or the new one.
@@ -222,7 +227,7 @@ impl Derived {
 }
 
 /// How a file, or each file in a folder, looks.
-fn looks(path: &Path) -> io::Result<Looks> {
+pub(crate) fn looks(path: &Path) -> io::Result<Looks> {
     let metadata = path.metadata()?;
     if !metadata.is_dir() {
         return Ok(vec![(OsString::new(), Stamp::of(&metadata))]);

@@ -8,6 +8,7 @@ use crate::{
     function::Function,
     guest::{Capabilities, Guest},
     keeper::Keeper,
+    kept::Kept,
     libraries::Libraries,
     load::Loader,
     memory,
@@ -40,7 +41,8 @@ const MEMORIES: u32 = 2;
 const TABLES: u32 = 4;
 /// Bytes of a memory that stay mapped when its instance ends. Those that the instance wrote are copied back from the module's
 /// image, so the next instance of the same module faults no page in and no processor has to forget a mapping. What
-/// is of the image is given back when the module goes to sleep; the rest stays with the place, of which wasmtime reuses a hundred.
+/// is of the image is given back when the module's code is no longer kept; the rest stays with the place, of which wasmtime reuses a
+/// hundred.
 const KEPT_RESIDENT: usize = 1024 * 1024;
 
 /// How to build an [`Engine`].
@@ -68,6 +70,7 @@ pub(crate) struct Shared {
     pub(crate) linker: Linker<Guest>,
     pub(crate) core_linker: wasmtime::Linker<Guest>,
     pub(crate) precompiled: Precompiled,
+    pub(crate) kept: Kept,
     pub(crate) optimized: Optimized,
     pub(crate) ticker: Ticker,
     pub(crate) keeper: Keeper,
@@ -131,6 +134,7 @@ impl Engine {
                 linker,
                 core_linker,
                 precompiled,
+                kept: Kept::new(),
                 optimized,
                 ticker,
                 keeper,
@@ -182,7 +186,8 @@ impl Engine {
     /// Removes the compiled modules, optimized models and folders of files of blobs that `keep` does not name, and those that
     /// another version of this host or of a library made. Returns how many files those were. Must not run beside [`Engine::deploy`].
     pub fn collect(&self, keep: &HashSet<Digest>) -> usize {
-        let Shared { precompiled, optimized, folders, backends, .. } = &*self.shared;
+        let Shared { precompiled, kept, optimized, folders, backends, .. } = &*self.shared;
+        kept.collect(keep);
         precompiled.collect(keep) + optimized.collect(keep, backends) + folders.collect(keep)
     }
 }
@@ -203,6 +208,9 @@ fn wasmtime_engine(instances: u32) -> Result<wasmtime::Engine, Error> {
         .pagemap_scan(Enabled::Auto);
     let mut config = wasmtime::Config::new();
     config.epoch_interruption(true).allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    // The system's unwinder would read what it has registered once more when code is dropped, and code that is kept may be dropped
+    // because its file was damaged. Wasm's own backtraces do without.
+    config.native_unwind_info(false);
     // However far apart a snapshot's tables lie, its memory is mapped, and not written anew for each instance.
     config.memory_guaranteed_dense_image_size(snapshot::MAX_MEMORY as u64);
     match wasmtime::Engine::new(&config) {

@@ -38,6 +38,7 @@ mod function;
 mod guest;
 mod inference;
 mod keeper;
+mod kept;
 mod libraries;
 mod lifecycle;
 mod load;

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "loading compiled code is unsafe by nature; it is authenticated just before")]
 
 use crate::{
-    derived::{Derived, io_at},
+    derived::{Derived, Looks, io_at},
     error::DeployError,
 };
 use std::{
@@ -82,6 +82,11 @@ impl Precompiled {
             }
         };
         loaded.map_err(|error| DeployError::Compile(format!("its compiled form does not load: {error:#}")))
+    }
+
+    /// How the compiled form of `module` looks, if it is there and is what this host made.
+    pub(crate) fn looks(&self, module: &Blob) -> Option<Looks> {
+        self.files.authentic_looks(&self.name(module.digest))
     }
 
     fn map(&self, engine: &Engine, module: &Blob, kind: Kind) -> Option<Mapped> {

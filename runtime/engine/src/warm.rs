@@ -3,7 +3,7 @@
 use crate::{
     bindings::PredictFunctionPre,
     command::CommandPre,
-    engine::Shared,
+    engine::{Shared, UseOfModule},
     error::{DeployError, WakeError, chain},
     files::Files,
     guest::Guest,
@@ -32,10 +32,10 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 /// How long the parts of a wake took. Code and models are got at the same time, so the parts do not add up to the whole.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
 pub struct WakeTiming {
-    /// Checking and mapping the compiled module.
+    /// Checking the compiled module, and mapping it where it is not kept.
     #[serde(serialize_with = "crate::status::milliseconds", rename = "map_ms")]
     pub map: Duration,
-    /// Resolving its imports.
+    /// Resolving its imports; nothing where that is kept.
     #[serde(serialize_with = "crate::status::milliseconds", rename = "link_ms")]
     pub link: Duration,
     /// Opening all its models.
@@ -90,7 +90,7 @@ pub(crate) struct SessionKey {
 
 /// Code and models, ready to run. Shared by all running requests; the function drops it when it goes to sleep.
 pub(crate) struct Warm {
-    pub(crate) code: Code,
+    pub(crate) code: Arc<Code>,
     pub(crate) models: Arc<Models>,
     pub(crate) timing: WakeTiming,
     /// How much the process grew during the wake, in bytes, and what the models' own processes have. Other functions that woke
@@ -98,7 +98,8 @@ pub(crate) struct Warm {
     pub(crate) memory: Option<u64>,
 }
 
-/// The mapped module with its imports resolved, once for each thing that it exports.
+/// The mapped module with its imports resolved, once for each thing that it exports. Shared by the functions of the module, and by
+/// `kept.rs` beyond their sleep.
 pub(crate) struct Code {
     pub(crate) predict: Option<PredictFunctionPre<Guest>>,
     pub(crate) http: Option<ProxyPre<Guest>>,
@@ -196,10 +197,9 @@ impl Recipe {
         self.lay_out(engine)?;
         engine.precompiled.prepare(&engine.wasmtime, &self.module, self.kind)?;
         // Functions of one bundle are rehearsed once.
-        let use_of_module = (self.module.digest, self.predict, self.http);
-        if !engine.rehearsed(&use_of_module) {
-            self.code(engine)?;
-            engine.rehearse(use_of_module);
+        if !engine.rehearsed(&self.use_of_module()) {
+            self.map(engine)?;
+            engine.rehearse(self.use_of_module());
         }
         for model in &self.models {
             let failed = |source| DeployError::Model { model: model.name.clone(), source };
@@ -215,7 +215,28 @@ impl Recipe {
         self.files.as_ref().map_or(Ok(()), |files| engine.folders.make(files))
     }
 
-    fn code(&self, engine: &Shared) -> Result<(Code, Duration, Duration), DeployError> {
+    fn use_of_module(&self) -> UseOfModule {
+        (self.module.digest, self.predict, self.http)
+    }
+
+    /// The code, and how long it took to map and to link it. Where it is kept, that is a look at the file from which it was mapped.
+    fn code(&self, engine: &Shared) -> Result<(Arc<Code>, Duration, Duration), DeployError> {
+        let start = Instant::now();
+        let module = self.use_of_module();
+        let looks = engine.precompiled.looks(&self.module);
+        if let Some(code) = looks.as_ref().and_then(|looks| engine.kept.get(&module, looks)) {
+            return Ok((code, start.elapsed(), Duration::ZERO));
+        }
+        let (code, map, link) = self.map(engine)?;
+        let code = Arc::new(code);
+        // Only what was mapped from this very file: code that was just compiled may be memory that no file backs.
+        if let Some(looks) = looks.filter(|looks| engine.precompiled.looks(&self.module).as_ref() == Some(looks)) {
+            engine.kept.put(module, looks, Arc::clone(&code));
+        }
+        Ok((code, map, link))
+    }
+
+    fn map(&self, engine: &Shared) -> Result<(Code, Duration, Duration), DeployError> {
         let start = Instant::now();
         let mapped = engine.precompiled.load(&engine.wasmtime, &self.module, self.kind)?;
         let at = Instant::now();
