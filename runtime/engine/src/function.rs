@@ -261,7 +261,7 @@ impl Function {
             evictions: gate.evictions,
             last_sleep: gate.last_sleep.map(SleepCause::as_str),
             model_ends: gate.model_ends,
-            last_wake: gate.last_wake,
+            last_wake: gate.last_wake.clone(),
             cause: gate.cause.clone(),
             ..FunctionStatus::at_rest(&inner.manifest)
         }
@@ -370,7 +370,7 @@ impl Inner {
         while gate.life.admit() {
             let Some(waiter) = gate.waiters.pop_front() else { break };
             self.metrics.queued.dec();
-            let wake = if waiter.asleep { gate.last_wake } else { None };
+            let wake = gate.last_wake.clone().filter(|_| waiter.asleep);
             let lease = self.lease(gate, wake);
             admitted.push((waiter, lease));
         }

@@ -78,7 +78,8 @@ impl Marks {
     /// The wake that it waited for.
     pub(crate) fn wake(&self) -> Option<WakeTiming> {
         let (_, wake) = self.0.admitted.get()?;
-        wake.map(|wake| WakeTiming { first_run: wake.first_run.or(self.0.first_run.get().copied()), ..wake })
+        let wake = wake.clone()?;
+        Some(WakeTiming { first_run: wake.first_run.or(self.0.first_run.get().copied()), ..wake })
     }
 
     /// From being let in until its instance was there.
@@ -143,7 +144,7 @@ mod tests {
         let trace = marks.trace(arrived, "answered");
         let phases = [Some(trace.queue), trace.instantiate, trace.run, trace.answer];
         assert_eq!(phases.into_iter().sum::<Option<Duration>>(), Some(trace.total));
-        assert_eq!(trace.wake.and_then(|wake| wake.first_run), Some(Duration::from_millis(3)));
+        assert_eq!(trace.wake.as_ref().and_then(|wake| wake.first_run), Some(Duration::from_millis(3)));
 
         let mut traces = Traces::default();
         (0..20).for_each(|_| traces.add(trace.clone()));

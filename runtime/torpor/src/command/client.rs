@@ -21,6 +21,7 @@ pub(super) struct Function {
     pub(super) state: String,
     pub(super) publishers: Vec<String>,
     pub(super) trigger: Trigger,
+    pub(super) models: Vec<Model>,
     pub(super) sessions: usize,
     pub(super) memory: Option<u64>,
     pub(super) lacks_memory: bool,
@@ -39,6 +40,12 @@ pub(super) struct Function {
 pub(super) struct Trigger {
     pub(super) http: Option<String>,
     pub(super) inference: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Model {
+    pub(super) name: String,
+    pub(super) tier: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
