@@ -165,7 +165,7 @@ impl Derived {
     pub(crate) fn touch(&self, name: &str) {
         let tag = File::options().write(true).open(tag_path(&self.folder.join(name)));
         // All that depends on it is what is removed first when room is needed.
-        let _ = tag.and_then(|tag| tag.set_modified(SystemTime::now()));
+        let _ = tag.and_then(|tag| tag.set_modified(now()));
     }
 
     /// Removes those that were not used for longest, with their hashes, until all together have no more than `limit` bytes, and
@@ -273,6 +273,11 @@ fn persist(temporary: NamedTempFile, path: &Path) -> io::Result<()> {
     temporary.as_file().sync_all()?;
     temporary.persist(path)?;
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// The time on the wall, in which the ages of files are told. A wrong clock makes the wrong form go first, and no more than that.
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Says what was tried with `path`, for `map_err`.
@@ -472,7 +477,7 @@ mod tests {
         for (age, name) in ["c", "a", "b", "d"].into_iter().enumerate() {
             make_folder(&store, name, &[("graph", &[0; 40]), ("weights", &[0; 60])]);
             let tag = File::options().write(true).open(tag_path(&store.folder.join(name))).unwrap();
-            tag.set_modified(SystemTime::now() - Duration::from_secs(3600 * (10 - age as u64))).unwrap();
+            tag.set_modified(now() - Duration::from_secs(3600 * (10 - age as u64))).unwrap();
         }
         let nobody_knows = |_: &str| None;
         assert_eq!(store.shrink(400, None, nobody_knows), [""; 0], "they fit");
@@ -480,7 +485,7 @@ mod tests {
         assert!(store.authentic("c").is_none() && !tag_path(&store.folder.join("c")).exists());
         // `a` was used since, and the process knows; `b` was, and the disk knows.
         store.touch("b");
-        let known = |name: &str| (name == "a").then(SystemTime::now);
+        let known = |name: &str| (name == "a").then(now);
         assert_eq!(store.shrink(299, None, known), ["d"]);
         assert_eq!(store.shrink(50, Some("b"), nobody_knows), ["a"], "the newest stays, whatever its size");
         assert!(store.authentic("b").is_some());

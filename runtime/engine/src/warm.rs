@@ -304,8 +304,8 @@ impl Ingredient {
     /// it.
     fn optimized(&self, engine: &Shared, occasion: Occasion) -> Option<(ModelFiles, Plan)> {
         let on_processor = self.options.device == Device::Cpu;
-        let (backend, weights) = (&*self.backend, self.weights.as_ref());
-        let form = || engine.optimized.get(backend, &self.files, &self.blob, weights, &self.options, occasion);
+        let (model, weights) = (self.blob.digest, self.weights.as_ref().map(|weights| weights.digest));
+        let form = || engine.optimized.get(&*self.backend, &self.files, model, weights, &self.options, occasion);
         on_processor.then(form).flatten()
     }
 
