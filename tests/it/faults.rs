@@ -270,6 +270,7 @@ fn forms_that_were_not_used_for_longest_make_room() {
 
     // The small one was not used since yesterday, and both do not fit.
     let tag = File::options().write(true).open(small.with_added_extension("tag")).expect("it has a hash");
+    #[expect(clippy::disallowed_methods, reason = "files have such times")]
     tag.set_modified(SystemTime::now() - Duration::from_secs(86_400)).expect("its time can be set");
     let host = stage.flag("--optimized-limit").flag(format!("{size}B")).start();
     assert_eq!(forms(host.stage()), [(large.clone(), *size)]);

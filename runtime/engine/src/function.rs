@@ -15,7 +15,7 @@ use crate::{
     engine::Shared,
     guest::Capabilities,
     lifecycle::{Arrival, Lifecycle, Policy},
-    trace::{Trace, Traces},
+    trace::{self, Trace, Traces},
     warm::{Recipe, WakeTiming, Warm},
 };
 use std::{
@@ -422,7 +422,7 @@ impl Drop for Lease {
             let mut gate = function.gate();
             gate.life.finish(Instant::now());
             gate.calls += 1;
-            gate.last_call = Some(SystemTime::now());
+            gate.last_call = Some(trace::on_the_wall());
             let news = gate.ran(first_run);
             let remains = function.models_ended(&mut gate);
             (remains, function.admissible(&mut gate), gate.life.active() == 0, news)

@@ -8,6 +8,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+/// What the clock on the wall says, for statuses and traces, which people read.
+#[expect(clippy::disallowed_methods, reason = "people are told, and nothing else is done with it")]
+pub(crate) fn on_the_wall() -> SystemTime {
+    SystemTime::now()
+}
+
 /// Calls that are remembered of one function.
 const LAST: usize = 8;
 
@@ -95,7 +101,7 @@ impl Marks {
         let total = now.saturating_duration_since(arrived);
         Trace {
             number: 0,
-            arrived: SystemTime::now().checked_sub(total),
+            arrived: on_the_wall().checked_sub(total),
             outcome,
             total,
             queue: self.admission().unwrap_or(now).saturating_duration_since(arrived),

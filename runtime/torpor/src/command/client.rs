@@ -90,6 +90,7 @@ pub(super) fn get(admin: SocketAddr, path: &str, name: Option<&FunctionName>) ->
 }
 
 /// How long ago a moment was, in whole seconds.
+#[expect(clippy::disallowed_methods, reason = "people are told, of a moment that another process has told")]
 pub(super) fn ago(unix_seconds: f64) -> String {
     let then = Duration::try_from_secs_f64(unix_seconds).unwrap_or_default();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
