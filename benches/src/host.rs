@@ -9,7 +9,7 @@ use std::{
 };
 use tokio::time::sleep;
 use torpor::{
-    Config, Host, Libraries, Trust,
+    Config, Host, Libraries, Trust, Worker,
     engine::{Function, State},
     gateway,
 };
@@ -29,7 +29,13 @@ pub async fn host(stage: &Stage, manifests: Vec<PathBuf>) -> Result<Host> {
         state: stage.path("inside.state"),
         gateway: gateway::Config { data: any, admin: any, limits: gateway::Limits::default(), drain: Duration::ZERO },
         libraries: Libraries { onnxruntime: Some(stage.places.onnxruntime.clone()), openvino: None },
-        worker: None,
+        // Nothing starts one unless a manifest asks for it.
+        worker: Some(Worker {
+            file: stage.places.torpor.clone(),
+            environment: Vec::new(),
+            readable: Vec::new(),
+            writable: None,
+        }),
         instances: 512,
         memory_budget: None,
         optimized_limit: u64::MAX,

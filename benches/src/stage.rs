@@ -139,6 +139,27 @@ pub struct Way<'a> {
     pub parallel: usize,
     /// After what time it sleeps.
     pub idle_timeout: &'a str,
+    /// In which process its model is.
+    pub isolation: Isolation,
+}
+
+/// The process in which a model is.
+#[derive(Debug, Clone, Copy)]
+pub enum Isolation {
+    /// The host's.
+    Host,
+    /// One of its own.
+    Process,
+}
+
+impl Isolation {
+    /// The word of manifests.
+    pub fn word(self) -> &'static str {
+        match self {
+            Isolation::Host => "host",
+            Isolation::Process => "process",
+        }
+    }
 }
 
 /// What is measured over HTTP: models as they are, since a native server runs no code around them.
@@ -238,19 +259,21 @@ impl Stage {
 
     /// Writes the manifest of `workload`, and returns its path.
     pub fn manifest(&self, workload: &Workload, idle_timeout: &str) -> Result<PathBuf> {
-        let way = Way { name: workload.name, backend: "onnxruntime", parallel: parallel(), idle_timeout };
+        let (name, parallel, isolation) = (workload.name, parallel(), Isolation::Host);
+        let way = Way { name, backend: "onnxruntime", parallel, idle_timeout, isolation };
         self.manifest_in(&self.path(""), workload, &way)
     }
 
     /// Writes the manifest of `workload`, served in this way, into `folder`, and returns its path.
     pub fn manifest_in(&self, folder: &Path, workload: &Workload, way: &Way<'_>) -> Result<PathBuf> {
-        let (Way { name, backend, parallel, idle_timeout }, grant) = (way, workload.grant);
+        let (Way { name, backend, parallel, idle_timeout, isolation }, grant) = (way, workload.grant);
         let (path, bundle) = (folder.join(format!("{name}.toml")), self.packed(workload));
         let manifest = format!(
             "name = \"{name}\"\nbundle = \"{}\"\n\n[trigger.inference]\n\n\
-             [model.{grant}]\nbackend = \"{backend}\"\nparallel = {parallel}\n\n\
+             [model.{grant}]\nbackend = \"{backend}\"\nparallel = {parallel}\nisolation = \"{}\"\n\n\
              [scale]\nidle-timeout = \"{idle_timeout}\"\n\n[limits]\ndeadline = \"30s\"\n",
-            bundle.display()
+            bundle.display(),
+            isolation.word()
         );
         fs::create_dir_all(folder)?;
         fs::write(&path, manifest)?;

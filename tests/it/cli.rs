@@ -376,11 +376,12 @@ fn ps_shows_the_functions_of_a_host() {
     let row = |name: &str| json!({ "name": name, "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4] });
     host.infer("add", &json!({ "inputs": [row("x"), row("y")] })).status(200);
 
+    let tier = host.status("add")["models"][0]["tier"].clone();
     let text = run([&"ps", &"--admin", &admin]).ok().stdout;
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[0][..4], ["FUNCTION", "REV", "STATE", "SESSIONS"]);
-    assert_eq!(lines[1][..4], ["add", "1", "Warm", "1"], "{text}");
-    assert_eq!(lines[2][..4], ["probe", "1", "Cold", "0"], "{text}");
+    assert_eq!(lines[0][..5], ["FUNCTION", "REV", "STATE", "SESSIONS", "TIER"]);
+    assert_eq!(lines[1][..5], ["add", "1", "Warm", "1", tier.as_str().expect("it is open")], "{text}");
+    assert_eq!(lines[2][..5], ["probe", "1", "Cold", "0", "-"], "{text}");
     let list = run([&"ps", &"--json", &"--admin", &admin]).ok().json();
     assert_eq!(list, host.admin("/functions").json());
     let one = run([&"ps", &"--json", &"--admin", &admin, &"probe"]).ok().json();

@@ -224,6 +224,37 @@ fn forms(stage: &Stage) -> Vec<(PathBuf, u64)> {
 }
 
 #[test]
+fn a_form_that_vanishes_while_it_is_mapped_is_made_anew_by_the_next_wake() {
+    if skipped_without_onnxruntime() {
+        return;
+    }
+    let awhile = |manifest: Manifest| manifest.set("scale.idle-timeout", "3s");
+    let host = TestHost::builder().function("filetype", awhile).start();
+    let asks = || {
+        let label = host.post("/fn/filetype", "<!doctype html><html><head></head><body></body></html>").status(200);
+        assert_eq!(label.json()["label"], "html");
+    };
+    asks();
+    let [(form, size)] = &forms(host.stage())[..] else { panic!("its model has a form") };
+    let maps = || fs::read_to_string(format!("/proc/{}/maps", host.pid())).expect("the host runs");
+    let name = form.to_str().expect("a text");
+    assert!(maps().contains(name), "it has its weights from there");
+    fs::remove_dir_all(form).expect("it can be removed");
+    asks();
+    assert!(maps().contains("(deleted)"));
+    let status = host.status("filetype");
+    assert_eq!((&status["wakes"], &status["state"], forms(host.stage()).len()), (&json!(1), &json!("Warm"), 0));
+
+    host.until_state("filetype", "Cold");
+    asks();
+    assert_eq!((opens(&host, "filetype").0, host.status("filetype")["wake_failures"].as_u64()), (0, Some(0)));
+    assert!(form.exists() && maps().contains(name));
+    let left = forms(host.stage());
+    // Its plan is learned anew, and may have another length.
+    assert!(left.len() == 1 && left[0].1.abs_diff(*size) < 100, "{left:?}");
+}
+
+#[test]
 fn forms_that_were_not_used_for_longest_make_room() {
     if skipped_without_onnxruntime() {
         return;
@@ -239,6 +270,7 @@ fn forms_that_were_not_used_for_longest_make_room() {
 
     // The small one was not used since yesterday, and both do not fit.
     let tag = File::options().write(true).open(small.with_added_extension("tag")).expect("it has a hash");
+    #[expect(clippy::disallowed_methods, reason = "files have such times")]
     tag.set_modified(SystemTime::now() - Duration::from_secs(86_400)).expect("its time can be set");
     let host = stage.flag("--optimized-limit").flag(format!("{size}B")).start();
     assert_eq!(forms(host.stage()), [(large.clone(), *size)]);

@@ -150,9 +150,9 @@ fn a_worker_is_shut_in() {
     assert_eq!(strange, None, "{open:?}");
 }
 
-/// Ends the worker in the middle of a run.
+/// Ends the worker in the middle of a run, which the operator is told in these words.
 #[track_caller]
-fn survives(kind: Signal) {
+fn survives(kind: Signal, told: &str) {
     let long = |manifest: Manifest| isolated(manifest).set("limits.deadline", forever());
     let host = TestHost::builder().function("slow", long).function("add", long).start();
     host.infer("slow", &rounds(1)).status(200);
@@ -160,28 +160,45 @@ fn survives(kind: Signal) {
     thread::scope(|scope| {
         let caller = scope.spawn(|| host.infer("slow", &endless()));
         host.until_number("slow", "active", 1);
-        signal(pid, kind);
+        // Rust's own handler lets one SIGSEGV pass that no access to memory caused, and is gone after it.
+        until("the worker has ended", || {
+            let ended = says(pid, "Pid").is_none();
+            if !ended {
+                signal(pid, kind);
+            }
+            ended.then_some(())
+        });
+        // Whoever does not need that worker notices nothing.
+        host.infer("add", &sum()).status(200);
         ended(caller.join().expect("it is answered"), "slow");
     });
+    let cause = host.status("slow")["cause"].as_str().expect("a cause").to_owned();
+    assert_eq!(cause, format!("the worker process of the model `model` ended: it was killed by {told}"));
+    assert!(host.stage().log().contains(&cause), "{}", host.stage().log());
     host.infer("slow", &rounds(1)).status(200);
     let status = host.status("slow");
     assert_eq!((&status["model_ends"], &status["wakes"], &status["state"]), (&json!(1), &json!(2), &json!("Warm")));
+    assert_eq!(status["cause"], Value::Null);
     assert_ne!(worker(&host, "slow"), Some(pid));
-    host.infer("add", &sum()).status(200);
-    assert_eq!(host.status("add")["model_ends"], 0);
+    let other = host.status("add");
+    assert_eq!((&other["model_ends"], &other["wakes"]), (&json!(0), &json!(1)));
     assert!(host.admin("/metrics").text().contains("torpor_model_ends_total{function=\"slow\"} 1"));
     assert!(!host.stage().log().contains("panicked"));
 }
 
 #[test]
 fn a_worker_that_crashes_fails_its_own_run_only() {
-    // Rust's own handler takes a SIGSEGV that no access to memory caused; nothing takes this one, by which C++ ends a program.
-    survives(Signal::ABORT);
+    survives(Signal::SEGV, "SIGSEGV, an invalid access to memory");
 }
 
 #[test]
-fn a_worker_that_is_killed_fails_its_own_run_only() {
-    survives(Signal::KILL);
+fn a_worker_that_aborts_fails_its_own_run_only() {
+    survives(Signal::ABORT, "SIGABRT, an abort; often a limit of memory");
+}
+
+#[test]
+fn a_worker_that_the_system_kills_for_memory_fails_its_own_run_only() {
+    survives(Signal::KILL, "SIGKILL; by the system where memory is short, or by hand");
 }
 
 #[test]
@@ -283,6 +300,45 @@ fn a_model_that_takes_too_much_memory_is_refused_it() {
     host.infer("hungry", &zeros(1 << 28)).status(500);
     assert!(resident(host.pid()) < before + (32 << 20), "the host took the model's memory");
     host.infer("hungry", &zeros(1000)).status(200);
+}
+
+/// Runs a model that needs far more than its `memory` in the middle of a run, when it has taken some of it. Whether the library gives
+/// an error then, panics or ends the process is its own affair.
+#[track_caller]
+fn outgrows_its_memory(backend: &'static str) {
+    let bounded =
+        |manifest: Manifest| isolated(manifest).set("model.model.backend", backend).set("model.model.memory", "64MiB");
+    let numbers = |count: usize| json!({ "inputs": [{ "name": "x", "shape": [count], "datatype": "FP32", "data": vec![0; count] }] });
+    let host = TestHost::builder().function("pairs", bounded).function("add", isolated).start();
+    host.infer("pairs", &numbers(10)).status(200);
+    host.infer("add", &sum()).status(200);
+    let before = resident(host.pid());
+    // A gibibyte.
+    let text = host.infer("pairs", &numbers(1 << 14)).status(500).error();
+    assert!(text.starts_with("`pairs` failed to answer"), "{text}");
+    assert!(resident(host.pid()) < before + (32 << 20), "the host took the model's memory");
+    let told = |line: &&str| line.contains(" WARN ") && line.contains("pairs") && line.contains("alloc");
+    let log = host.stage().log();
+    assert!(log.lines().any(|line| told(&line)), "nothing says why:\n{log}");
+
+    let answer = host.infer("pairs", &numbers(10)).status(200).json();
+    assert_eq!(answer["outputs"][0]["data"], json!([100.0]));
+    host.infer("add", &sum()).status(200);
+    let [pairs, add] = ["pairs", "add"].map(|name| host.status(name));
+    assert_eq!((&pairs["state"], &pairs["cause"]), (&json!("Warm"), &Value::Null));
+    assert_eq!((&add["model_ends"], &add["wakes"], &add["state"]), (&json!(0), &json!(1), &json!("Warm")));
+}
+
+#[test]
+fn a_model_on_onnx_runtime_that_outgrows_its_memory_fails_its_own_run_only() {
+    if !skipped_without_onnxruntime() {
+        outgrows_its_memory("onnxruntime");
+    }
+}
+
+#[test]
+fn a_model_on_tract_that_outgrows_its_memory_fails_its_own_run_only() {
+    outgrows_its_memory("tract");
 }
 
 #[test]

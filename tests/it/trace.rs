@@ -56,7 +56,15 @@ fn the_phases_of_a_wake_are_there_with_its_first_run() {
     assert!(number(&wake["total_ms"]) <= number(&trace["queue_ms"]) + 0.01, "{trace}");
     assert!(number(&wake["first_run_ms"]) <= number(&trace["run_ms"]) + 0.01, "{trace}");
     let status = host.status("filetype");
-    assert_eq!(status["last_wake"]["first_run_ms"], wake["first_run_ms"], "{status}");
+    assert_eq!(status["last_wake"], *wake, "{status}");
+    // Its model by its name, in the tier of that wake; a faster one may follow, which `ps` tells then.
+    let model = &wake["models"][0];
+    assert_eq!((&model["name"], wake["models"].as_array().map(Vec::len)), (&json!("standard"), Some(1)), "{trace}");
+    assert!(number(&model["open_ms"]) > 0.0 && number(&model["open_ms"]) <= number(&wake["session_ms"]), "{trace}");
+    let tiers = host.admin("/metrics").text();
+    let tier = model["tier"].as_str().expect("a tier");
+    let counted = format!("torpor_model_opens_total{{function=\"filetype\",tier=\"{tier}\"}} 1");
+    assert!(tiers.contains(&counted), "`{counted}` is not in:\n{tiers}");
 }
 
 #[test]
@@ -82,7 +90,9 @@ fn the_command_draws_the_last_call_or_waits_for_the_next() {
     host.infer("add", &sum()).status(200);
     let drawn = run(&[]).ok().stdout;
     assert!(drawn.starts_with("add: call 1, for which it woke: answered after "), "{drawn}");
-    for phase in ["queue", "  wake", "    map", "    link", "    session", "instantiate", "run", "answer"] {
+    let tier = traces(&host, "add")[0]["wake"]["models"][0]["tier"].as_str().expect("a tier").to_owned();
+    let model = format!("      model ({tier})");
+    for phase in ["queue", "  wake", "    map", "    link", "    session", &model, "instantiate", "run", "answer"] {
         let line = drawn.lines().find(|line| line.starts_with(phase));
         assert!(line.is_some_and(|line| line.contains(" ms ") && line.contains('█')), "{phase} in {drawn}");
     }

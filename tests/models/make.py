@@ -132,6 +132,27 @@ def hungry():
     )
 
 
+def pairs():
+    """Gives the sum over all pairs of its numbers: a small answer to few numbers, for which a run takes the square of their memory."""
+    write(
+        "pairs",
+        [
+            helper.make_node("Unsqueeze", ["x", "last"], ["column"]),
+            helper.make_node("Unsqueeze", ["x", "first"], ["row"]),
+            helper.make_node("Add", ["column", "row"], ["pairs"]),
+            helper.make_node("Exp", ["pairs"], ["powers"]),
+            helper.make_node("ReduceSum", ["powers"], ["total"], keepdims=0),
+            helper.make_node("Unsqueeze", ["total", "first"], ["sum"]),
+        ],
+        [value("x", TensorProto.FLOAT, ["n"])],
+        [value("sum", TensorProto.FLOAT, [1])],
+        [
+            numpy_helper.from_array(np.array([0], dtype=np.int64), "first"),
+            numpy_helper.from_array(np.array([1], dtype=np.int64), "last"),
+        ],
+    )
+
+
 def twice():
     """One model for each element type, which gives its input twice, one after the other."""
     for name, kind in TYPES.items():
@@ -320,6 +341,7 @@ slow()
 types()
 fill()
 hungry()
+pairs()
 twice()
 sums()
 scalar()

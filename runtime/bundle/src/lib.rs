@@ -46,7 +46,7 @@ pub use error::Error;
 pub use key::{KeyFiles, PrivateKey, keygen};
 pub use labels::read_labels;
 pub use pack::{Initializer, Overrides, Packed, Unfit, name, pack, pack_with};
-pub use policy::{Key, Pattern, Revocation, Rule, TrustPolicy};
+pub use policy::{Key, Pattern, Revocation, Rule, Span, TrustPolicy};
 pub use progress::Progress;
 pub use report::{
     FileLayer, LabelsLayer, Layer, ModelLayer, ModuleLayer, Report, RuleReport, SignatureReport, TensorReport, inspect,

@@ -58,6 +58,13 @@ pub struct Rule {
     pub threshold: usize,
 }
 
+/// A time in which all keys of a policy count as they do at each moment of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    since: Option<SystemTime>,
+    until: Option<SystemTime>,
+}
+
 /// Content that is not used any more, whoever signed it.
 #[derive(Debug, Clone)]
 pub struct Revocation {
@@ -105,16 +112,17 @@ impl TrustPolicy {
         &self.files
     }
 
-    /// The next moment at which a key begins or ceases to count, and what runs should be judged again; `None` where no such
-    /// moment is to come.
-    pub fn next_change(&self) -> Option<SystemTime> {
+    /// Since when and until when all keys count as they do now; no bound where no key begins or ceases to on that side. Outside
+    /// of it, which is before it too where a clock was set back, what runs should be judged again.
+    pub fn span(&self) -> Span {
         let now = self.now();
-        self.keys.iter().flat_map(|key| [key.valid_from, key.expires]).flatten().filter(|date| *date > now).min()
+        let dates = || self.keys.iter().flat_map(|key| [key.valid_from, key.expires]).flatten();
+        Span { since: dates().filter(|date| *date <= now).max(), until: dates().filter(|date| *date > now).min() }
     }
 
     /// The moment as of which bundles are judged.
     pub(crate) fn now(&self) -> SystemTime {
-        self.moment.unwrap_or_else(SystemTime::now)
+        self.moment.unwrap_or_else(now)
     }
 
     /// The key with this id.
@@ -138,6 +146,22 @@ impl Key {
     pub fn allows(&self, function: &FunctionName) -> bool {
         self.functions.iter().any(|pattern| pattern.fits(function))
     }
+}
+
+impl Span {
+    /// Whether the clock is outside of it.
+    pub fn is_over(&self) -> bool {
+        self.excludes(now())
+    }
+
+    pub(crate) fn excludes(&self, now: SystemTime) -> bool {
+        self.since.is_some_and(|since| now < since) || self.until.is_some_and(|until| until <= now)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the dates of keys are dates on the wall")]
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// A moment for people, to the second and in UTC.

@@ -106,6 +106,10 @@ impl Store {
 fn remove_stale(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "another process may have written it, which is told by its time on the wall"
+        )]
         let stale = || -> Option<bool> { Some(entry.metadata().ok()?.modified().ok()?.elapsed().ok()? > STALE) };
         if entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) && stale() == Some(true) {
             // Another process may have been faster, and a file that stays does no harm.

@@ -34,7 +34,7 @@ pub struct Answer<T> {
 }
 
 /// Where a call's time went.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Timing {
     /// From arrival until the call was let in, a wake included.
     pub queue: Duration,
@@ -116,7 +116,7 @@ impl Timing {
 impl Lease {
     /// How long the first run of a model took, where the call had to wait for the wake before it.
     fn first_run(&self) -> Option<Duration> {
-        self.wake.and(self.warm().models.first_run().get().copied())
+        self.wake.as_ref().and(self.warm().models.first_run().get().copied())
     }
 }
 

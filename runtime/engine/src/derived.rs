@@ -7,7 +7,7 @@
 use crate::error::{Error, chain};
 use std::{
     collections::HashMap,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -99,17 +99,11 @@ impl Derived {
 
     /// Makes the file called `name`: `write` writes it under a temporary name, and a crash leaves the old one or the new one.
     pub(crate) fn make<E: From<Error>>(&self, name: &str, write: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
-        let path = self.folder.join(name);
-        let temporary = temporary(&self.folder).map_err(io_at("write", &path))?;
+        let temporary = temporary(&self.folder).map_err(io_at("write", &self.folder.join(name)))?;
         write(temporary.path())?;
-        let publish = || -> io::Result<()> {
-            // The hash goes first: a crash between the two leaves a hash without its file, which is as good as nothing.
-            let looks = looks(temporary.path())?;
-            write_whole(&tag_path(&path), self.tag(name, temporary.path(), &looks)?.as_bytes())?;
-            persist(temporary, &path)
-        };
-        publish().map_err(io_at("write", &path))?;
-        self.failing.store(false, Ordering::Relaxed);
+        self.publish(name, temporary.path())?;
+        // It has another name now.
+        let _ = temporary.into_temp_path().keep();
         Ok(())
     }
 
@@ -119,27 +113,37 @@ impl Derived {
         name: &str,
         fill: impl FnOnce(&Path) -> Result<T, E>,
     ) -> Result<T, E> {
-        let path = self.folder.join(name);
         let temporary = tempfile::Builder::new().suffix(TEMPORARY).tempdir_in(&self.folder);
-        let temporary = temporary.map_err(io_at("create", &path))?;
+        let temporary = temporary.map_err(io_at("create", &self.folder.join(name)))?;
         let made = fill(temporary.path())?;
-        let publish = || -> io::Result<()> {
-            let looks = looks(temporary.path())?;
-            for (file, _) in &looks {
-                File::open(temporary.path().join(file))?.sync_all()?;
-            }
-            File::open(temporary.path())?.sync_all()?;
-            write_whole(&tag_path(&path), self.tag(name, temporary.path(), &looks)?.as_bytes())?;
-            // Whoever has mapped the files of the old one keeps them.
-            remove(&path).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
-            fs::rename(temporary.path(), &path)?;
-            File::open(&self.folder)?.sync_all()
-        };
-        publish().map_err(io_at("write", &path))?;
+        self.publish(name, temporary.path())?;
         // It has another name now.
         let _ = temporary.keep();
-        self.failing.store(false, Ordering::Relaxed);
         Ok(made)
+    }
+
+    /// Gives what was made under a temporary name, a file or a folder of files, its own one, with its keyed hash beside it.
+    fn publish(&self, name: &str, temporary: &Path) -> Result<(), Error> {
+        let path = self.folder.join(name);
+        let steps = || -> io::Result<()> {
+            let looks = looks(temporary)?;
+            for (file, _) in &looks {
+                File::open(part(temporary, file))?.sync_all()?;
+            }
+            File::open(temporary)?.sync_all()?;
+            // The hash goes first: a crash between the two leaves a hash without its file, which is as good as nothing.
+            write_whole(&tag_path(&path), self.tag(name, temporary, &looks)?.as_bytes())?;
+            // Only a file takes the place of another in one step. Whoever has mapped the files of an old folder keeps them.
+            if temporary.is_dir() || path.is_dir() {
+                remove(&path)
+                    .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+            }
+            fs::rename(temporary, &path)?;
+            File::open(&self.folder)?.sync_all()
+        };
+        steps().map_err(io_at("write", &path))?;
+        self.failing.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     fn seen(&self) -> MutexGuard<'_, HashMap<String, Looks>> {
@@ -166,7 +170,7 @@ impl Derived {
     pub(crate) fn touch(&self, name: &str) {
         let tag = File::options().write(true).open(tag_path(&self.folder.join(name)));
         // All that depends on it is what is removed first when room is needed.
-        let _ = tag.and_then(|tag| tag.set_modified(SystemTime::now()));
+        let _ = tag.and_then(|tag| tag.set_modified(now()));
     }
 
     /// Removes those that were not used for longest, with their hashes, until all together have no more than `limit` bytes, and
@@ -217,7 +221,7 @@ impl Derived {
                 hasher.update_reader(File::open(path)?)?;
                 continue;
             }
-            let content = File::open(path.join(file))?;
+            let content = File::open(part(path, file))?;
             let file = file.as_encoded_bytes();
             hasher.update(&file.len().to_le_bytes()).update(file).update(&content.metadata()?.len().to_le_bytes());
             hasher.update_reader(content)?;
@@ -239,6 +243,11 @@ pub(crate) fn looks(path: &Path) -> io::Result<Looks> {
     }
     looks.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(looks)
+}
+
+/// The file of that name in a folder. What is a file itself has one, without a name.
+fn part(path: &Path, file: &OsStr) -> PathBuf {
+    if file.is_empty() { path.to_owned() } else { path.join(file) }
 }
 
 /// Bytes of a file, or of all files in a folder.
@@ -269,6 +278,12 @@ fn persist(temporary: NamedTempFile, path: &Path) -> io::Result<()> {
     temporary.as_file().sync_all()?;
     temporary.persist(path)?;
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// The time on the wall, in which the ages of files are told. A wrong clock makes the wrong form go first, and no more than that.
+#[expect(clippy::disallowed_methods, reason = "another process of this host may have written the file")]
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Says what was tried with `path`, for `map_err`.
@@ -468,7 +483,7 @@ mod tests {
         for (age, name) in ["c", "a", "b", "d"].into_iter().enumerate() {
             make_folder(&store, name, &[("graph", &[0; 40]), ("weights", &[0; 60])]);
             let tag = File::options().write(true).open(tag_path(&store.folder.join(name))).unwrap();
-            tag.set_modified(SystemTime::now() - Duration::from_secs(3600 * (10 - age as u64))).unwrap();
+            tag.set_modified(now() - Duration::from_secs(3600 * (10 - age as u64))).unwrap();
         }
         let nobody_knows = |_: &str| None;
         assert_eq!(store.shrink(400, None, nobody_knows), [""; 0], "they fit");
@@ -476,7 +491,7 @@ mod tests {
         assert!(store.authentic("c").is_none() && !tag_path(&store.folder.join("c")).exists());
         // `a` was used since, and the process knows; `b` was, and the disk knows.
         store.touch("b");
-        let known = |name: &str| (name == "a").then(SystemTime::now);
+        let known = |name: &str| (name == "a").then(now);
         assert_eq!(store.shrink(299, None, known), ["d"]);
         assert_eq!(store.shrink(50, Some("b"), nobody_knows), ["a"], "the newest stays, whatever its size");
         assert!(store.authentic("b").is_some());

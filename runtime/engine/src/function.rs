@@ -15,7 +15,7 @@ use crate::{
     engine::Shared,
     guest::Capabilities,
     lifecycle::{Arrival, Lifecycle, Policy},
-    trace::{Trace, Traces},
+    trace::{self, Trace, Traces},
     warm::{Recipe, WakeTiming, Warm},
 };
 use std::{
@@ -261,7 +261,7 @@ impl Function {
             evictions: gate.evictions,
             last_sleep: gate.last_sleep.map(SleepCause::as_str),
             model_ends: gate.model_ends,
-            last_wake: gate.last_wake,
+            last_wake: gate.last_wake.clone(),
             cause: gate.cause.clone(),
             ..FunctionStatus::at_rest(&inner.manifest)
         }
@@ -370,7 +370,7 @@ impl Inner {
         while gate.life.admit() {
             let Some(waiter) = gate.waiters.pop_front() else { break };
             self.metrics.queued.dec();
-            let wake = if waiter.asleep { gate.last_wake } else { None };
+            let wake = gate.last_wake.clone().filter(|_| waiter.asleep);
             let lease = self.lease(gate, wake);
             admitted.push((waiter, lease));
         }
@@ -422,7 +422,7 @@ impl Drop for Lease {
             let mut gate = function.gate();
             gate.life.finish(Instant::now());
             gate.calls += 1;
-            gate.last_call = Some(SystemTime::now());
+            gate.last_call = Some(trace::on_the_wall());
             let news = gate.ran(first_run);
             let remains = function.models_ended(&mut gate);
             (remains, function.admissible(&mut gate), gate.life.active() == 0, news)

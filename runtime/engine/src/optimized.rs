@@ -4,7 +4,7 @@
 
 use crate::{
     Error,
-    derived::{Derived, io_at, size},
+    derived::{Derived, io_at, now, size},
     error::chain,
 };
 use serde::{Deserialize, Serialize};
@@ -13,9 +13,9 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
-use torpor_bundle::{Blob, Digest};
+use torpor_bundle::Digest;
 use torpor_nn::{Backend, Backends, ModelFiles, OpenOptions, Plan, Tier};
 
 /// The name of a plan, beside the files of the form.
@@ -41,8 +41,16 @@ struct Known {
     /// Those that went for others, or could not be made or written. They are made again when a function is deployed; if wakes
     /// did that, two forms of which only one fits would be made over and over while callers wait.
     gone: HashSet<String>,
-    /// When those that were used were last, and when that was noted on disk.
-    used: HashMap<String, (SystemTime, SystemTime)>,
+    /// When those that were used were last.
+    used: HashMap<String, Use>,
+}
+
+/// The last use of a form.
+struct Use {
+    /// By the clock on the wall, since it is compared with what other processes noted.
+    last: SystemTime,
+    /// When this process noted one on disk, if it did.
+    noted: Option<Instant>,
 }
 
 /// What a form is wanted for.
@@ -79,8 +87,8 @@ impl Optimized {
         &self,
         backend: &dyn Backend,
         files: &ModelFiles,
-        model: &Blob,
-        weights: Option<&Blob>,
+        model: Digest,
+        weights: Option<Digest>,
         options: &OpenOptions,
         occasion: Occasion,
     ) -> Option<(ModelFiles, Plan)> {
@@ -114,7 +122,7 @@ impl Optimized {
         });
         match made {
             Ok(plan) => {
-                tracing::debug!(model = %model.digest, ?plan, "the model is optimized");
+                tracing::debug!(model = %model, ?plan, "the model is optimized");
                 self.known().gone.remove(&name);
                 self.note_use(&name);
                 self.shrink(Some(&name));
@@ -125,10 +133,10 @@ impl Optimized {
                 match &error {
                     Failed::Store(error) => self.files.failed(error),
                     Failed::None => {
-                        tracing::debug!(model = %model.digest, "its library has no optimized form of the model")
+                        tracing::debug!(model = %model, "its library has no optimized form of the model")
                     }
                     Failed::Model(_) | Failed::TooLarge { .. } => tracing::warn!(
-                        model = %model.digest,
+                        model = %model,
                         error = chain(&error),
                         "the model has no optimized form, and is opened as it is, which takes longer"
                     ),
@@ -148,13 +156,12 @@ impl Optimized {
 
     /// Counts a use, and now and then notes it where a restart finds it.
     fn note_use(&self, name: &str) {
-        let now = SystemTime::now();
+        let last = now();
         let mut known = self.known();
-        let (used, noted) = known.used.entry(name.to_owned()).or_insert((now, SystemTime::UNIX_EPOCH));
-        *used = now;
-        // A clock that was set back says nothing of how long it was.
-        if now.duration_since(*noted).is_ok_and(|since| since >= NOTED) {
-            *noted = now;
+        let used = known.used.entry(name.to_owned()).or_insert(Use { last, noted: None });
+        used.last = last;
+        if used.noted.is_none_or(|noted| noted.elapsed() >= NOTED) {
+            used.noted = Some(Instant::now());
             self.files.touch(name);
         }
     }
@@ -162,7 +169,7 @@ impl Optimized {
     /// Removes forms until they are within the limit. A session that has mapped one keeps it.
     fn shrink(&self, newest: Option<&str>) -> usize {
         let mut known = self.known();
-        let removed = self.files.shrink(self.limit, newest, |name| known.used.get(name).map(|(used, _)| *used));
+        let removed = self.files.shrink(self.limit, newest, |name| known.used.get(name).map(|used| used.last));
         for name in &removed {
             tracing::info!(
                 form = name,
@@ -192,11 +199,11 @@ impl Optimized {
     }
 
     /// Forms and plans differ with what the library is asked for too.
-    fn name(&self, backend: &dyn Backend, model: &Blob, weights: Option<&Blob>, options: &OpenOptions) -> String {
+    fn name(&self, backend: &dyn Backend, model: Digest, weights: Option<Digest>, options: &OpenOptions) -> String {
         // The same description may come with other weights.
-        let weights = weights.map(|weights| format!("-{}", weights.digest.hex())).unwrap_or_default();
+        let weights = weights.map(|weights| format!("-{}", weights.hex())).unwrap_or_default();
         let OpenOptions { device, precision, threads, parallel, tier: _ } = options;
-        let (digest, mark) = (model.digest.hex(), self.mark(backend));
+        let (digest, mark) = (model.hex(), self.mark(backend));
         format!("{digest}{mark}{weights}-{device}-{precision}-{threads}-{parallel}")
     }
 
@@ -240,3 +247,6 @@ fn processor() -> u64 {
     (std::env::consts::ARCH, features).hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;

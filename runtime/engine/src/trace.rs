@@ -8,6 +8,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+/// What the clock on the wall says, for statuses and traces, which people read.
+#[expect(clippy::disallowed_methods, reason = "people are told, and nothing else is done with it")]
+pub(crate) fn on_the_wall() -> SystemTime {
+    SystemTime::now()
+}
+
 /// Calls that are remembered of one function.
 const LAST: usize = 8;
 
@@ -78,7 +84,8 @@ impl Marks {
     /// The wake that it waited for.
     pub(crate) fn wake(&self) -> Option<WakeTiming> {
         let (_, wake) = self.0.admitted.get()?;
-        wake.map(|wake| WakeTiming { first_run: wake.first_run.or(self.0.first_run.get().copied()), ..wake })
+        let wake = wake.clone()?;
+        Some(WakeTiming { first_run: wake.first_run.or(self.0.first_run.get().copied()), ..wake })
     }
 
     /// From being let in until its instance was there.
@@ -94,7 +101,7 @@ impl Marks {
         let total = now.saturating_duration_since(arrived);
         Trace {
             number: 0,
-            arrived: SystemTime::now().checked_sub(total),
+            arrived: on_the_wall().checked_sub(total),
             outcome,
             total,
             queue: self.admission().unwrap_or(now).saturating_duration_since(arrived),
@@ -143,7 +150,7 @@ mod tests {
         let trace = marks.trace(arrived, "answered");
         let phases = [Some(trace.queue), trace.instantiate, trace.run, trace.answer];
         assert_eq!(phases.into_iter().sum::<Option<Duration>>(), Some(trace.total));
-        assert_eq!(trace.wake.and_then(|wake| wake.first_run), Some(Duration::from_millis(3)));
+        assert_eq!(trace.wake.as_ref().and_then(|wake| wake.first_run), Some(Duration::from_millis(3)));
 
         let mut traces = Traces::default();
         (0..20).for_each(|_| traces.add(trace.clone()));

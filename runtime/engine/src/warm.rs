@@ -30,7 +30,7 @@ use wasmtime::component::Component;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 /// How long the parts of a wake took. Code and models are got at the same time, so the parts do not add up to the whole.
-#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+#[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct WakeTiming {
     /// Checking the compiled module, and mapping it where it is not kept.
     #[serde(serialize_with = "crate::status::milliseconds", rename = "map_ms")]
@@ -47,6 +47,20 @@ pub struct WakeTiming {
     /// The whole wake.
     #[serde(serialize_with = "crate::status::milliseconds", rename = "total_ms")]
     pub total: Duration,
+    /// Its models, in alphabetical order; they were opened at the same time.
+    pub models: Vec<OpenedModel>,
+}
+
+/// How a model was opened in a wake.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct OpenedModel {
+    /// The name that the module loads.
+    pub name: String,
+    /// In which way: `original`, `baseline` or `optimized`. Another one may have followed since.
+    pub tier: &'static str,
+    /// How long that took, a look at its files included.
+    #[serde(serialize_with = "crate::status::milliseconds", rename = "open_ms")]
+    pub open: Duration,
 }
 
 /// All that a wake needs to know, checked at deploy. Lives as long as the function, and holds no code and no session.
@@ -338,19 +352,27 @@ impl Ingredient {
     /// it.
     fn optimized(&self, engine: &Shared, occasion: Occasion) -> Option<(ModelFiles, Plan)> {
         let on_processor = self.options.device == Device::Cpu;
-        let (backend, weights) = (&*self.backend, self.weights.as_ref());
-        let form = || engine.optimized.get(backend, &self.files, &self.blob, weights, &self.options, occasion);
+        let (model, weights) = (self.blob.digest, self.weights.as_ref().map(|weights| weights.digest));
+        let form = || engine.optimized.get(&*self.backend, &self.files, model, weights, &self.options, occasion);
         on_processor.then(form).flatten()
     }
 
-    async fn open(&self, engine: &Arc<Shared>, metrics: &Arc<FunctionMetrics>) -> Result<Granted, WakeError> {
+    async fn open(
+        &self,
+        engine: &Arc<Shared>,
+        metrics: &Arc<FunctionMetrics>,
+    ) -> Result<(Granted, OpenedModel), WakeError> {
+        let start = Instant::now();
         let (model, labels) = self.opened(engine, metrics).await?;
+        // Noted at once: a faster tier may follow in the background.
+        let tier = model.tier();
+        let opened = OpenedModel { name: self.name.to_string(), tier: tier.name(), open: start.elapsed() };
         let unfit = labels.iter().find_map(|(output, labels)| unfit(output, labels.len(), model.signature()));
         if let Some(reason) = unfit {
             let source = torpor_nn::Error::Files { model: self.files.to_string(), reason };
             return Err(WakeError::Model { model: self.name.clone(), source });
         }
-        Ok(Granted { name: self.name.clone(), model, labels })
+        Ok((Granted { name: self.name.clone(), model, labels }, opened))
     }
 
     async fn opened(
@@ -479,10 +501,10 @@ impl Warm {
         };
         let (code, (opened, session)) = join(code, models).await;
 
-        let models = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let (models, opened) = opened.into_iter().collect::<Result<(Vec<_>, Vec<_>), _>>()?;
         let models = Arc::new(Models { function: recipe.function.clone(), models, first_run: Arc::default() });
         let (code, map, link) = code.map_err(|_| WakeError::Interrupted)??;
-        let timing = WakeTiming { map, link, session, first_run: None, total: start.elapsed() };
+        let timing = WakeTiming { map, link, session, first_run: None, total: start.elapsed(), models: opened };
         let memory = before.zip(memory::anonymous()).map(|(before, after)| after.saturating_sub(before));
         // What was open before is not in what the process grew by, and is still there when the others who share it have gone.
         let memory = memory.map(|grown| grown.max(models.shared()) + models.elsewhere());

@@ -109,6 +109,7 @@ fn a_policy_that_is_wrong_changes_nothing_and_says_so() {
 fn a_key_that_expires_ends_what_it_signed() {
     let host = stage().0.start();
     host.infer("add", &sum()).status(200);
+    #[expect(clippy::disallowed_methods, reason = "the dates of keys are compared with it")]
     let soon = SystemTime::now() + Duration::from_secs(3);
     host.stage().trust(&format!("{KNOWN}expires = {}\n", humantime::format_rfc3339_seconds(soon)));
     until_status(&host, "add", 500);

@@ -2,37 +2,37 @@
 //! so that whatever disturbs the machine disturbs both. Calls go without HTTP, through a fresh instance each.
 //!
 //! `docs/benchmarks.md` says what the numbers mean.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to the one who typed it")]
+#![expect(clippy::print_stderr, reason = "a command talks to the one who typed it")]
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
-use serde_json::json;
 use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::ExitCode,
     time::{Duration, Instant},
 };
 use torpor::{
-    Config, Host, Libraries, Trust, Worker,
     engine::Function,
-    gateway,
     tensor::{DType, NamedTensor, Shape, Tensor},
 };
 use torpor_benches::{
-    host::{find, until_cold},
-    statistics::{median, micros, quantile},
+    frame::{Group, Outputs, Results},
+    host::{find, host, until_cold},
+    stage::{ADD, FILETYPE, Isolation, Places, Stage, TEXT, Way, Workload},
+    statistics::micros,
 };
 
-/// What a run in a worker may cost above one in the host, and a wake, in microseconds.
-const RUN_TARGET: f64 = 30.0;
-const WAKE_TARGET: f64 = 5_000.0;
+/// What a run in a worker may cost above one in the host, in microseconds.
+const RUN_GOAL: f64 = 30.0;
+/// What a wake may, in milliseconds.
+const WAKE_GOAL: f64 = 5.0;
 /// Calls in a row, before it is the other's turn, and those of them that only warm caches up.
 const BATCH: usize = 250;
 const WARM_UP: usize = 50;
 /// Between two wakes, so that each finds the machine idle, and a spare worker ready.
 const PAUSE: Duration = Duration::from_millis(150);
+
+const HOST: &str = "in the host's process";
+const WORKER: &str = "in a worker process";
 
 #[derive(Parser)]
 #[command(
@@ -40,188 +40,78 @@ const PAUSE: Duration = Duration::from_millis(150);
     about = "Measures models in worker processes against models in the host"
 )]
 struct Arguments {
-    /// Calls of each, and a hundredth of that in wakes
+    /// Calls of each: a tenth of that where the model takes its time, and a hundredth of it in wakes
     #[arg(long, default_value_t = 10_000)]
     calls: usize,
-    /// Also write the results to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Fail if a target is missed
-    #[arg(long)]
-    assert: bool,
-    /// The `torpor` binary
-    #[arg(long, value_name = "FILE", env = "TORPOR_BIN")]
-    torpor: PathBuf,
-    /// The models, as `cargo xtask setup` lays them out
-    #[arg(long, value_name = "DIR", env = "TORPOR_TEST_ASSETS")]
-    assets: PathBuf,
-    /// The modules, built
-    #[arg(long, value_name = "DIR", env = "TORPOR_TEST_MODULES")]
-    modules: PathBuf,
-    /// The ONNX Runtime library
-    #[arg(long, value_name = "FILE", env = "TORPOR_ONNXRUNTIME")]
-    onnxruntime: PathBuf,
-}
-
-/// A function, and a call of it.
-struct Workload {
-    name: &'static str,
-    bundle: &'static str,
-    module: &'static str,
-    grant: &'static str,
-    /// A file of the assets; `None` for that of `bundle.toml`.
-    model: Option<&'static str>,
-    call: fn() -> Result<Vec<NamedTensor>>,
-}
-
-const WORKLOADS: [Workload; 2] = [
-    Workload {
-        name: "add",
-        bundle: "tests/bundles/add",
-        module: "passthrough.wasm",
-        grant: "model",
-        model: None,
-        call: || {
-            let row = |name: &str| -> Result<NamedTensor> {
-                Ok((name.to_owned(), Tensor::new(DType::F32, Shape::from([1, 4]), vec![0; 16].into())?))
-            };
-            Ok(vec![row("x")?, row("y")?])
-        },
-    },
-    Workload {
-        name: "filetype",
-        bundle: "modules/filetype",
-        module: "filetype.wasm",
-        grant: "standard",
-        model: Some("magika/model.onnx"),
-        call: || {
-            let text = Tensor::from_elements(Shape::from([1]), &["the quick brown fox"])?;
-            Ok(vec![("content".to_owned(), text)])
-        },
-    },
-];
-
-/// One thing measured: medians and 90th percentiles in microseconds, in the host and in a worker.
-struct Line {
-    what: String,
-    host: [f64; 2],
-    worker: [f64; 2],
-    target: f64,
+    /// Only the functions with this in their name: add, filetype
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
+    #[command(flatten)]
+    outputs: Outputs,
+    #[command(flatten)]
+    places: Places,
 }
 
 fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
-    if cfg!(debug_assertions) {
-        eprintln!("warning: this is a debug build, which says nothing about speed; use `--release`");
-    }
-    let folder = tempfile::tempdir().context("no temporary folder could be made")?;
+    let Arguments { calls, only, outputs, places } = Arguments::parse();
+    let measured: Vec<_> = [&ADD, &FILETYPE].into_iter().filter(|workload| workload.name.contains(&only)).collect();
+    let stage = Stage::new(places, &measured)?;
+    let mut results = Results::new("isolation", "a model in a worker process", "");
     let mut manifests = Vec::new();
-    for workload in &WORKLOADS {
-        pack(&arguments, workload, folder.path()).with_context(|| format!("packing {}", workload.name))?;
-        for (isolation, kept) in [("host", false), ("process", false), ("host", true), ("process", true)] {
-            manifests.push(manifest(workload, folder.path(), isolation, kept)?);
+    for workload in &measured {
+        for isolation in [Isolation::Host, Isolation::Process] {
+            // One that stays, and one that sleeps as soon as it may, since a wake is measured again and again.
+            for (part, idle_timeout) in [("call", "1h"), ("wake", "10ms")] {
+                let name = &name(workload, isolation, part);
+                let way = Way { name, backend: "onnxruntime", parallel: 1, idle_timeout, isolation };
+                manifests.push(stage.manifest_in(&stage.path(""), workload, &way)?);
+            }
         }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let host = runtime.block_on(host(&arguments, manifests, folder.path()))?;
-    let mut lines = Vec::new();
-    for workload in &WORKLOADS {
-        let find = |isolation: &str, kept| find(&host, &name(workload, isolation, kept));
+    let host = runtime.block_on(host(&stage, manifests))?;
+    for workload in measured {
+        let both = |part| -> Result<[Function; 2]> {
+            let find = |isolation| find(&host, &name(workload, isolation, part));
+            Ok([find(Isolation::Host)?, find(Isolation::Process)?])
+        };
+        let inputs = inputs(workload)?;
         eprintln!("calls of {}", workload.name);
-        let (one, other) = (find("host", true)?, find("process", true)?);
         // A long run needs no more than some hundred calls for its median.
-        let count = if workload.model.is_some() { arguments.calls / 10 } else { arguments.calls };
-        lines.push(runtime.block_on(async { tokio::spawn(calls(workload, one, other, count)).await? })?);
+        let count = if workload.name == ADD.name { calls } else { calls / 10 };
+        // On a thread of the runtime, as the gateway calls; `block_on` would run it on one that the runtime has to wake.
+        let times = runtime.block_on(runtime.spawn(warm(both("call")?, inputs.clone(), count)))??;
+        report(format!("{}, a warm call", workload.name), times, "µs", RUN_GOAL, &mut results);
         eprintln!("wakes of {}", workload.name);
-        let (one, other) = (find("host", false)?, find("process", false)?);
-        let count = (arguments.calls / 100).max(2);
-        lines.push(runtime.block_on(async { tokio::spawn(wakes(workload, one, other, count)).await? })?);
+        let times = runtime.block_on(runtime.spawn(wakes(both("wake")?, inputs, calls / 100)))??;
+        report(format!("{}, from zero to the first answer", workload.name), times, "ms", WAKE_GOAL, &mut results);
     }
     for function in host.functions() {
         runtime.block_on(function.retire());
     }
-    print(&lines);
-    if let Some(path) = &arguments.json {
-        let line = |line: &Line| json!({ "what": line.what, "host_us": line.host, "worker_us": line.worker, "target_us": line.target });
-        fs::write(path, serde_json::to_string_pretty(&lines.iter().map(line).collect::<Vec<_>>())?)?;
+    Ok(if results.finish(&outputs)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn name(workload: &Workload, isolation: Isolation, part: &str) -> String {
+    format!("{}-{}-{part}", workload.name, isolation.word())
+}
+
+/// What a function is asked.
+fn inputs(workload: &Workload) -> Result<Vec<NamedTensor>> {
+    if workload.name == FILETYPE.name {
+        return Ok(vec![("content".to_owned(), Tensor::from_elements(Shape::from([1]), &[TEXT])?)]);
     }
-    let missed = lines.iter().any(|line| line.worker[0] - line.host[0] > line.target);
-    Ok(if arguments.assert && missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-fn print(lines: &[Line]) {
-    println!(
-        "{:<34}{:>12}{:>12}{:>12}{:>10}{:>12}{:>12}",
-        "median (p90), µs", "host", "worker", "more", "allowed", "host p90", "worker p90"
-    );
-    for Line { what, host, worker, target } in lines {
-        let more = worker[0] - host[0];
-        let verdict = if more <= *target { "pass" } else { "FAIL" };
-        println!(
-            "{what:<34}{:>12.1}{:>12.1}{more:>+12.1}{target:>10.0}{:>12.1}{:>12.1}  {verdict}",
-            host[0], worker[0], host[1], worker[1]
-        );
-    }
-}
-
-fn name(workload: &Workload, isolation: &str, kept: bool) -> String {
-    format!("{}-{isolation}-{}", workload.name, if kept { "kept" } else { "quick" })
-}
-
-fn pack(arguments: &Arguments, workload: &Workload, folder: &Path) -> Result<()> {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-    let mut pack = Command::new(&arguments.torpor);
-    pack.arg("pack").arg(repository.join(workload.bundle)).arg("--module").arg(arguments.modules.join(workload.module));
-    if let Some(model) = workload.model {
-        pack.arg("--model").arg(format!("{}={}", workload.grant, arguments.assets.join(model).display()));
-    }
-    pack.arg("--output").arg(folder.join(workload.name).with_extension("torpor")).stdout(Stdio::null());
-    ensure!(pack.status().context("`torpor` could not be started")?.success(), "`torpor pack` failed");
-    Ok(())
-}
-
-fn manifest(workload: &Workload, folder: &Path, isolation: &str, kept: bool) -> Result<PathBuf> {
-    let name = name(workload, isolation, kept);
-    let timeout = if kept { "1h" } else { "10ms" };
-    let text = format!(
-        "name = \"{name}\"\nbundle = \"{}.torpor\"\n\n[trigger.inference]\n\n[model.{}]\nbackend = \"onnxruntime\"\n\
-         isolation = \"{isolation}\"\n\n[scale]\nidle-timeout = \"{timeout}\"\n",
-        workload.name, workload.grant
-    );
-    let path = folder.join(name).with_extension("toml");
-    fs::write(&path, text)?;
-    Ok(path)
-}
-
-/// A host in this process, whose gateway serves nobody.
-async fn host(arguments: &Arguments, manifests: Vec<PathBuf>, folder: &Path) -> Result<Host> {
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let config = Config {
-        manifests,
-        variables: |_| None,
-        watch: false,
-        trust: Trust::Anybody,
-        state: folder.join("state"),
-        gateway: gateway::Config { data: any, admin: any, limits: gateway::Limits::default(), drain: Duration::ZERO },
-        libraries: Libraries { onnxruntime: Some(arguments.onnxruntime.clone()), openvino: None },
-        worker: Some(Worker {
-            file: arguments.torpor.clone(),
-            environment: Vec::new(),
-            readable: Vec::new(),
-            writable: None,
-        }),
-        instances: 512,
-        memory_budget: None,
-        optimized_limit: u64::MAX,
+    let row = |name: &str| -> Result<NamedTensor> {
+        Ok((name.to_owned(), Tensor::new(DType::F32, Shape::from([1, 4]), vec![0; 16].into())?))
     };
-    torpor::build(config).await
+    Ok(vec![row("x")?, row("y")?])
 }
 
-async fn calls(workload: &'static Workload, host: Function, worker: Function, count: usize) -> Result<Line> {
+/// Microseconds of calls of functions that are warm, in the host and in a worker.
+async fn warm(functions: [Function; 2], inputs: Vec<NamedTensor>, count: usize) -> Result<[Vec<f64>; 2]> {
     let mut times = [Vec::new(), Vec::new()];
-    let inputs = (workload.call)()?;
     for _ in 0..count.div_ceil(BATCH).max(2) {
-        for (function, times) in [&host, &worker].into_iter().zip(&mut times) {
+        for (function, times) in functions.iter().zip(&mut times) {
             for index in 0..WARM_UP + BATCH {
                 let time = timed(function, inputs.clone()).await?;
                 if index >= WARM_UP {
@@ -230,36 +120,38 @@ async fn calls(workload: &'static Workload, host: Function, worker: Function, co
             }
         }
     }
-    Ok(line(format!("call of {}, warm", workload.name), times, RUN_TARGET))
+    Ok(times)
 }
 
-/// From zero to the first answer.
-async fn wakes(workload: &'static Workload, host: Function, worker: Function, count: usize) -> Result<Line> {
+/// Milliseconds of calls of functions that are at zero.
+async fn wakes(functions: [Function; 2], inputs: Vec<NamedTensor>, count: usize) -> Result<[Vec<f64>; 2]> {
     let mut times = [Vec::new(), Vec::new()];
-    let inputs = (workload.call)()?;
     // The first of each reads files that later ones find in memory.
-    for index in 0..=count {
-        for (function, times) in [&host, &worker].into_iter().zip(&mut times) {
+    for index in 0..=count.max(2) {
+        for (function, times) in functions.iter().zip(&mut times) {
             tokio::time::sleep(PAUSE).await;
             let time = timed(function, inputs.clone()).await?;
             until_cold(function).await?;
             if index > 0 {
-                times.push(time);
+                times.push(time / 1e3);
             }
         }
     }
-    Ok(line(format!("wake of {} to its first answer", workload.name), times, WAKE_TARGET))
+    Ok(times)
 }
 
-fn line(what: String, times: [Vec<f64>; 2], target: f64) -> Line {
-    let [host, worker] = times.map(|mut times| [median(&mut times), quantile(&mut times, 0.9)]);
-    Line { what, host, worker, target }
-}
-
+/// Microseconds of one call.
 async fn timed(function: &Function, inputs: Vec<NamedTensor>) -> Result<f64> {
     let start = Instant::now();
     let answer = function.predict(inputs).await?;
     let time = micros(start.elapsed());
     ensure!(!answer.value.is_empty(), "the function gave no output");
     Ok(time)
+}
+
+fn report(what: String, [host, worker]: [Vec<f64>; 2], unit: &'static str, most: f64, results: &mut Results) {
+    let mut group = Group::new(format!("{what}, {unit}"));
+    let (host, worker) = (group.add(HOST, host), group.add(WORKER, worker));
+    results.add(group);
+    results.goal(format!("{what}: {WORKER}, above {HOST}"), worker - host, most, unit);
 }

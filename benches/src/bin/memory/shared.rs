@@ -9,7 +9,7 @@ use std::{fs, path::Path, thread::sleep, time::Duration};
 use torpor_benches::{
     frame::{Group, Results},
     served::{Held, Served, state},
-    stage::{EMBED, Stage, Way},
+    stage::{EMBED, Isolation, Stage, Way},
 };
 
 /// Nobody sleeps while this is measured.
@@ -43,7 +43,7 @@ pub(crate) fn measure(stage: &Stage, rounds: usize, results: &mut Results) -> Re
             stage.manifest_in(
                 folder,
                 &EMBED,
-                &Way { name, backend: "onnxruntime", parallel, idle_timeout: IDLE_TIMEOUT },
+                &Way { name, backend: "onnxruntime", parallel, idle_timeout: IDLE_TIMEOUT, isolation: Isolation::Host },
             )?;
         }
     }

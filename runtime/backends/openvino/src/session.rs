@@ -124,8 +124,26 @@ fn run(request: &Arc<Request>, inputs: &[Input<'_>], cancel: &Cancel) -> Result<
 /// the model was compiled, so a run that fails does so because of what the inputs hold, unless memory is short.
 fn run_error(reason: String) -> Error {
     let backend = BackendKind::OpenVino;
-    match ["bad_alloc", "allocate memory", "out of memory"].iter().any(|words| reason.contains(words)) {
+    match ["bad_alloc", "allocate", "out of memory"].iter().any(|words| reason.contains(words)) {
         true => Error::Run { backend, reason },
         false => Error::Rejected { backend, reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_memory_is_no_fault_of_the_inputs() {
+        let short = [
+            "[CPU] Add node with name 'pairs' Check 'ptr' failed at cpu_memory.cpp:257: Failed to allocate 1073741824 bytes of memory",
+            "std::bad_alloc",
+        ];
+        for reason in short {
+            assert!(matches!(run_error(reason.to_owned()), Error::Run { .. }), "{reason}");
+        }
+        let refused = "[CPU] Gather node with name 'g': indices are out of range";
+        assert!(matches!(run_error(refused.to_owned()), Error::Rejected { .. }));
     }
 }

@@ -285,13 +285,18 @@ reason = "it is empty"
         }
     }
     #[test]
-    fn the_next_date_is_told() {
+    fn dates_divide_time_into_spans() {
         let at = |moment| humantime::parse_rfc3339(moment).unwrap();
         let read = policy(GOOD).unwrap();
-        let next = |moment| read.clone().at(at(moment)).next_change();
-        assert_eq!(next("2025-01-01T00:00:00Z"), Some(at("2026-01-01T00:00:00Z")));
-        assert_eq!(next("2026-01-01T00:00:00Z"), Some(at("2026-12-31T22:00:00Z")));
-        assert_eq!(next("2026-12-31T22:00:00Z"), None);
+        let moments = ["2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "2026-12-31T21:59:59Z", "2026-12-31T22:00:00Z"];
+        let spans = moments.map(|moment| read.clone().at(at(moment)).span());
+        for (span, inside) in spans.into_iter().zip([[0, 0], [1, 2], [1, 2], [3, 3]]) {
+            // Forwards and back.
+            let excluded: Vec<_> = (0..4).filter(|other| span.excludes(at(moments[*other]))).collect();
+            let outside: Vec<_> = (0..4).filter(|other| !(inside[0]..=inside[1]).contains(other)).collect();
+            assert_eq!(excluded, outside, "{span:?}");
+        }
+        assert!(!TrustPolicy::default().span().is_over(), "without a date there is one span");
         assert_eq!(read.files(), [Path::new("trust.toml")], "the key is in the text");
     }
 }

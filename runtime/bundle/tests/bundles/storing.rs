@@ -180,6 +180,7 @@ fn what_a_crash_left_is_removed_when_it_is_old() {
     let fixture = Fixture::signed();
     fixture.store();
     let (old, new) = (fixture.path("state/blobs/sha256/.new-old"), fixture.path("state/blobs/sha256/.new-new"));
+    #[expect(clippy::disallowed_methods, reason = "files have such times")]
     let long_ago = SystemTime::now() - Duration::from_secs(48 * 60 * 60);
     File::create(&old).unwrap().set_times(FileTimes::new().set_modified(long_ago)).unwrap();
     File::create(&new).unwrap();

@@ -38,7 +38,7 @@ async fn call(
 ) -> Result<Answer<http::Response<ResponseBody>>, CallError> {
     let input = read(function, body).await?;
     let lease = function.acquire(&record.lacked_memory).await?;
-    record.marks.admitted(lease.wake);
+    record.marks.admitted(lease.wake.clone());
     let output = run(&lease, &record, input).await.map_err(|error| lease.explained(error))?;
     record.marks.answered(lease.first_run());
     let timing = Timing::of(&record.marks, record.arrived);

@@ -50,7 +50,7 @@ impl Function {
         let lease = lease.unwrap_or_else(|_| Err(record.late()));
         let lease = lease.inspect_err(|error| record.note::<()>(&Err(error.clone())))?;
 
-        record.marks.admitted(lease.wake);
+        record.marks.admitted(lease.wake.clone());
         let (arrived, marks) = (record.arrived, record.marks.clone());
         let first_run = Arc::clone(lease.warm().models.first_run());
         let (sender, receiver) = oneshot::channel();

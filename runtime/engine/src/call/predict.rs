@@ -37,7 +37,7 @@ async fn call(
 ) -> Result<Answer<Vec<NamedTensor>>, CallError> {
     function.signature.check_inputs(&inputs).map_err(|mismatch| CallError::InvalidInput(mismatch.to_string()))?;
     let lease = function.acquire(&record.lacked_memory).await?;
-    record.marks.admitted(lease.wake);
+    record.marks.admitted(lease.wake.clone());
     let value = run(&lease, &record.marks, function.inference_caller(record.deadline()), inputs)
         .await
         .map_err(|error| lease.explained(error))?;

@@ -113,7 +113,7 @@ impl Inner {
     }
 
     fn woke(self: &Arc<Self>, warm: Warm) {
-        let timing = warm.timing;
+        let timing = warm.timing.clone();
         self.metrics.wakes.inc();
         // Not set to 1: while one revision replaces another, both may be warm.
         self.metrics.warm.inc();

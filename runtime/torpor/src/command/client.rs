@@ -21,6 +21,7 @@ pub(super) struct Function {
     pub(super) state: String,
     pub(super) publishers: Vec<String>,
     pub(super) trigger: Trigger,
+    pub(super) models: Vec<Model>,
     pub(super) sessions: usize,
     pub(super) memory: Option<u64>,
     pub(super) lacks_memory: bool,
@@ -39,6 +40,12 @@ pub(super) struct Function {
 pub(super) struct Trigger {
     pub(super) http: Option<String>,
     pub(super) inference: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Model {
+    pub(super) name: String,
+    pub(super) tier: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,6 +90,7 @@ pub(super) fn get(admin: SocketAddr, path: &str, name: Option<&FunctionName>) ->
 }
 
 /// How long ago a moment was, in whole seconds.
+#[expect(clippy::disallowed_methods, reason = "people are told, of a moment that another process has told")]
 pub(super) fn ago(unix_seconds: f64) -> String {
     let then = Duration::try_from_secs_f64(unix_seconds).unwrap_or_default();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

@@ -38,11 +38,19 @@ struct Wake {
     session_ms: f64,
     first_run_ms: Option<f64>,
     total_ms: f64,
+    models: Vec<Model>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Model {
+    name: String,
+    tier: String,
+    open_ms: f64,
 }
 
 /// One line of the picture, in milliseconds from the call's arrival.
 struct Phase {
-    name: &'static str,
+    name: String,
     from: f64,
     takes: f64,
 }
@@ -79,7 +87,7 @@ fn render(name: &str, trace: &Trace) -> String {
     let head = format!("{name}: call {number}{woke}: {outcome} after {total_ms:.1} ms{ago}\n\n");
     let row = |phase: Phase| {
         let Phase { name, from, takes } = phase;
-        [name.to_owned(), format!("{from:.2} ms"), format!("{takes:.2} ms"), bar(from, takes, *total_ms)]
+        [name, format!("{from:.2} ms"), format!("{takes:.2} ms"), bar(from, takes, *total_ms)]
     };
     let mut text = head + &table(["PHASE", "FROM", "TAKES", ""], phases(trace).into_iter().map(row));
     if let Some(first) = trace.wake.as_ref().and_then(|wake| wake.first_run_ms) {
@@ -90,7 +98,7 @@ fn render(name: &str, trace: &Trace) -> String {
 
 /// The phases in the order in which they begin.
 fn phases(trace: &Trace) -> Vec<Phase> {
-    let phase = |name, from: f64, takes| Phase { name, from: from.max(0.0), takes };
+    let phase = |name: &str, from: f64, takes| Phase { name: name.to_owned(), from: from.max(0.0), takes };
     let mut phases = vec![phase("queue", 0.0, trace.queue_ms)];
     if let Some(wake) = &trace.wake {
         // The call is let in when the wake ends; it may have come when the wake was under way.
@@ -99,6 +107,9 @@ fn phases(trace: &Trace) -> Vec<Phase> {
         phases.push(phase("    map", begin, wake.map_ms));
         phases.push(phase("    link", begin + wake.map_ms, wake.link_ms));
         phases.push(phase("    session", begin, wake.session_ms));
+        for Model { name, tier, open_ms } in &wake.models {
+            phases.push(phase(&format!("      {name} ({tier})"), begin, *open_ms));
+        }
     }
     let mut from = trace.queue_ms;
     for (name, takes) in [("instantiate", trace.instantiate_ms), ("run", trace.run_ms), ("answer", trace.answer_ms)] {
@@ -130,22 +141,25 @@ mod tests {
     #[test]
     fn a_cold_call_is_drawn_as_it_went() {
         let text = r#"{"number": 3, "arrived": null, "outcome": "answered", "total_ms": 40.0, "queue_ms": 20.0,
-            "wake": {"map_ms": 1.0, "link_ms": 1.0, "session_ms": 19.0, "first_run_ms": 5.0, "total_ms": 19.0},
+            "wake": {"map_ms": 1.0, "link_ms": 1.0, "session_ms": 19.0, "first_run_ms": 5.0, "total_ms": 19.0,
+                "models": [{"name": "large", "tier": "baseline", "open_ms": 19.0}, {"name": "small", "tier": "original", "open_ms": 2.0}]},
             "instantiate_ms": 1.0, "run_ms": 18.0, "answer_ms": 1.0}"#;
         let drawn = render("add", &serde_json::from_str(text).unwrap());
         let drawn = anstream::adapter::strip_str(&drawn).to_string();
         let expected = [
             "add: call 3, for which it woke: answered after 40.0 ms",
             "",
-            "PHASE        FROM      TAKES",
-            "queue        0.00 ms   20.00 ms  ████████████████████",
-            "  wake       1.00 ms   19.00 ms   ███████████████████",
-            "    map      1.00 ms   1.00 ms    █",
-            "    link     2.00 ms   1.00 ms     █",
-            "    session  1.00 ms   19.00 ms   ███████████████████",
-            "instantiate  20.00 ms  1.00 ms                       █",
-            "run          21.00 ms  18.00 ms                       ██████████████████",
-            "answer       39.00 ms  1.00 ms                                          █",
+            "PHASE                   FROM      TAKES",
+            "queue                   0.00 ms   20.00 ms  ████████████████████",
+            "  wake                  1.00 ms   19.00 ms   ███████████████████",
+            "    map                 1.00 ms   1.00 ms    █",
+            "    link                2.00 ms   1.00 ms     █",
+            "    session             1.00 ms   19.00 ms   ███████████████████",
+            "      large (baseline)  1.00 ms   19.00 ms   ███████████████████",
+            "      small (original)  1.00 ms   2.00 ms    ██",
+            "instantiate             20.00 ms  1.00 ms                       █",
+            "run                     21.00 ms  18.00 ms                       ██████████████████",
+            "answer                  39.00 ms  1.00 ms                                          █",
             "",
             "the first run of a model since the wake took 5.00 ms of `run`",
             "",
@@ -158,7 +172,7 @@ mod tests {
         let text = r#"{"number": 1, "arrived": null, "outcome": "shed", "total_ms": 0.0, "queue_ms": 0.0, "wake": null,
             "instantiate_ms": null, "run_ms": null, "answer_ms": null}"#;
         let phases = phases(&serde_json::from_str(text).unwrap());
-        assert_eq!(phases.iter().map(|phase| phase.name).collect::<Vec<_>>(), ["queue"]);
+        assert_eq!(phases.iter().map(|phase| phase.name.as_str()).collect::<Vec<_>>(), ["queue"]);
         assert_eq!(bar(0.0, 0.0, 0.0), "█");
     }
 }

@@ -10,9 +10,8 @@ use anyhow::Context;
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
 };
-use torpor_bundle::{Error, Stamp, TrustPolicy};
+use torpor_bundle::{Error, Span, Stamp, TrustPolicy};
 use torpor_engine::Function;
 use torpor_gateway::{Answerer, Entry};
 
@@ -31,8 +30,8 @@ struct Taken {
     fresh: Option<Looks>,
     /// What is wrong with the files, where they could not be read when they looked like this.
     wrong: Option<String>,
-    /// When what runs is to be judged again by the same policy.
-    next: Option<SystemTime>,
+    /// When it was judged: outside of it, what runs is to be judged again by the same policy.
+    span: Span,
 }
 
 /// How the files of a policy look; `None` for one that is gone.
@@ -58,8 +57,7 @@ impl Trusted {
     /// at their metadata and no more, so that a host at rest needs no thread for it.
     fn is_due(&self) -> bool {
         let taken = self.taken();
-        let due = taken.next.is_some_and(|next| next <= SystemTime::now());
-        due || taken.wrong.is_some() || taken.fresh.is_some() || looks(&taken.policy) != taken.looks
+        taken.span.is_over() || taken.wrong.is_some() || taken.fresh.is_some() || looks(&taken.policy) != taken.looks
     }
 
     /// The policy, if what runs is to be judged anew: since it was changed, or since one of its dates has come.
@@ -72,9 +70,9 @@ impl Trusted {
         }
         taken.fresh = None;
         if looks == taken.looks && taken.wrong.is_none() {
-            let due = taken.next.is_some_and(|next| next <= SystemTime::now());
+            let due = taken.span.is_over();
             if due {
-                taken.next = taken.policy.next_change();
+                taken.span = taken.policy.span();
             }
             return due.then(|| Arc::clone(&taken.policy));
         }
@@ -104,7 +102,7 @@ impl Taken {
         // The first time tells which files there are. They are looked at before the second, so that no change is missed.
         let looks = looks(&TrustPolicy::read(file)?);
         let policy = TrustPolicy::read(file)?;
-        Ok(Taken { next: policy.next_change(), policy: Arc::new(policy), looks, fresh: None, wrong: None })
+        Ok(Taken { span: policy.span(), policy: Arc::new(policy), looks, fresh: None, wrong: None })
     }
 }
 

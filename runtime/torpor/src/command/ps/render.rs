@@ -27,6 +27,7 @@ pub(super) fn table_of(functions: &[Function]) -> String {
         "REV",
         "STATE",
         "SESSIONS",
+        "TIER",
         "MEMORY",
         "ACTIVE",
         "QUEUED",
@@ -46,13 +47,14 @@ pub(super) fn table_of(functions: &[Function]) -> String {
     table.lines().map(painted).collect()
 }
 
-fn row(function: &Function) -> [String; 12] {
+fn row(function: &Function) -> [String; 13] {
     let none = || "-".to_owned();
     [
         function.name.clone(),
         function.revision.map_or_else(none, |revision| revision.to_string()),
         function.state.clone(),
         function.sessions.to_string(),
+        tiers(function).unwrap_or_else(none),
         function.memory.map_or_else(none, bytes),
         function.active.to_string(),
         function.queued.to_string(),
@@ -62,4 +64,37 @@ fn row(function: &Function) -> [String; 12] {
         function.last_wake.as_ref().map_or_else(none, |wake| format!("{:.1} ms", wake.total_ms)),
         if function.publishers.is_empty() { none() } else { function.publishers.join(", ") },
     ]
+}
+
+/// How its models are open, each by its name where there are several; `None` where none is.
+fn tiers(function: &Function) -> Option<String> {
+    let open = function.models.iter().filter_map(|model| Some((&model.name, model.tier.as_ref()?)));
+    let tiers = open.map(|(name, tier)| match function.models.len() {
+        1 => tier.clone(),
+        _ => format!("{name}: {tier}"),
+    });
+    Some(tiers.collect::<Vec<_>>().join(", ")).filter(|tiers| !tiers.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_models_are_told_apart_by_their_names() {
+        let tiers = |models: &str| {
+            let text = format!(
+                r#"{{"name": "a", "state": "Warm", "publishers": [], "trigger": {{"http": null, "inference": true}},
+                    "models": {models}, "sessions": 0, "memory": null, "lacks_memory": false, "active": 0, "queued": 0,
+                    "calls": 0, "last_call": null, "wakes": 0, "last_wake": null, "cause": null, "revision": 1,
+                    "refused": null}}"#
+            );
+            tiers(&serde_json::from_str(&text).expect("it is a function"))
+        };
+        assert_eq!(tiers("[]"), None);
+        assert_eq!(tiers(r#"[{"name": "a", "tier": null}]"#), None);
+        assert_eq!(tiers(r#"[{"name": "a", "tier": "baseline"}]"#).as_deref(), Some("baseline"));
+        let both = tiers(r#"[{"name": "a", "tier": "baseline"}, {"name": "b", "tier": "original"}]"#);
+        assert_eq!(both.as_deref(), Some("a: baseline, b: original"));
+    }
 }

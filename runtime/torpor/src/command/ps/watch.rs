@@ -99,7 +99,7 @@ mod tests {
     fn function(name: &str, state: &str) -> Function {
         let text = format!(
             "{{\"name\": \"{name}\", \"state\": \"{state}\", \"publishers\": [], \"trigger\": {{\"http\": null, \"inference\": true}}, \
-             \"sessions\": 0, \"memory\": null, \"lacks_memory\": false, \"active\": 0, \"queued\": 0, \"calls\": 0, \"last_call\": null, \"wakes\": 0, \
+             \"models\": [], \"sessions\": 0, \"memory\": null, \"lacks_memory\": false, \"active\": 0, \"queued\": 0, \"calls\": 0, \"last_call\": null, \"wakes\": 0, \
              \"last_wake\": null, \"cause\": null, \"revision\": 1, \"refused\": null}}"
         );
         serde_json::from_str(&text).expect("it is a function")
