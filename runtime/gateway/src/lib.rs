@@ -27,6 +27,23 @@ pub mod fuzzing {
     }
 }
 
+/// The way between JSON and tensors for the benchmark that measures it (`cargo xtask bench json`); it is nobody else's business.
+#[doc(hidden)]
+pub mod measuring {
+    use crate::protocol::open_inference;
+    use torpor_tensor::{NamedTensor, Signature};
+
+    /// The tensors of a request; `None` where it is none.
+    pub fn infer_request(body: &[u8]) -> Option<Vec<NamedTensor>> {
+        open_inference::infer_request(body, &Signature::default()).ok().map(|request| request.inputs)
+    }
+
+    /// The body of an answer; `None` where JSON cannot carry the tensors.
+    pub fn infer_response(outputs: &[NamedTensor]) -> Option<Vec<u8>> {
+        open_inference::infer_response("bench", "1", None, outputs).ok()
+    }
+}
+
 use listen::Listener;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::sync::watch;
