@@ -75,7 +75,7 @@ pub(crate) fn infer_request(body: &[u8], signature: &Signature) -> Result<InferR
 
 /// Reads a request in whatever order it has, or says what is wrong with it. This takes two passes: serde looks for the end of each
 /// tensor's data, and then its elements are read.
-fn any_request(body: &[u8], signature: &Signature) -> Result<InferRequest, Malformed> {
+pub(crate) fn any_request(body: &[u8], signature: &Signature) -> Result<InferRequest, Malformed> {
     let request: RawRequest = serde_json::from_slice(body)
         .map_err(|error| Malformed(format!("the body is not an inference request in JSON: {error}")))?;
     if request.inputs.len() > MAX_TENSORS {
