@@ -1,6 +1,8 @@
 //! JSON arrays to the bytes of a tensor, in one pass: each element goes from its characters straight to its place, without a tree,
 //! a value or an allocation in between.
 //!
+//! The allocator puts them where every backend can read them in place; one that did not would cost a copy in the backend.
+//!
 //! What it takes is JSON to the letter, so that it may read an array before anybody has looked at the rest of the text. An array
 //! never nests deeper than the shape, so no text can exhaust the stack.
 

@@ -122,6 +122,16 @@ fn a_usual_request_takes_one_pass() {
 }
 
 #[test]
+fn elements_lie_where_backends_can_read_them() {
+    for count in [1, 3, 100, 100_000_u64] {
+        let data = vec!["0.5"; usize::try_from(count).unwrap()].join(",");
+        let data = format!("[{data}]");
+        let (tensor, _) = elements::read(DType::F64, Shape::from([count]), &data).unwrap();
+        assert!(tensor.data().as_ptr().cast::<f64>().is_aligned());
+    }
+}
+
+#[test]
 fn what_comes_twice_is_refused() {
     for twice in [r#""name":"x""#, r#""shape":[1]"#, r#""datatype":"INT8""#, r#""data":[1]"#] {
         let body =
