@@ -19,7 +19,7 @@ use std::{sync::Arc, time::Instant};
 use torpor_engine::Function;
 use torpor_tensor::NamedTensor;
 
-/// Bytes of JSON that are read or written on the async thread. It takes half a millisecond at most; more would keep other
+/// Bytes of JSON that are read or written on the async thread. It takes half a millisecond, rarely one; more would keep other
 /// requests waiting, and goes to a thread for blocking work.
 const INLINE: usize = 256 * 1024;
 /// Bytes that are reserved for a body before they come, whatever its head promises.
