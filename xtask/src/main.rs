@@ -84,6 +84,11 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// JSON to tensors and back, against what serde_json does for plain numbers
+    Json {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// What a module's code costs beside its model
     Guest {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -132,6 +137,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Fuzz { time, targets } => fuzz::fuzz(&tree, time, &targets),
         Task::Bench(Bench::Floor { args }) => suite::bench(&tree, "floor", &args),
         Task::Bench(Bench::Wake { args }) => suite::bench(&tree, "wake", &args),
+        Task::Bench(Bench::Json { args }) => suite::bench(&tree, "json", &args),
         Task::Bench(Bench::Guest { args }) => suite::bench(&tree, "guest", &args),
         Task::Bench(Bench::Memory { args }) => suite::bench(&tree, "memory", &args),
         Task::Bench(Bench::Density { args }) => suite::bench(&tree, "density", &args),

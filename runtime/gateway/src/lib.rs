@@ -21,9 +21,33 @@ pub use listen::Limits;
 /// The parsers that fuzz targets reach, and the test that replays their corpora; they are nobody else's business.
 #[doc(hidden)]
 pub mod fuzzing {
+    use crate::protocol::open_inference;
+
     /// Reads a request for a model that takes and gives nothing; its tensors are read all the same.
+    ///
+    /// # Panics
+    /// When the two ways in which a request may be read do not agree.
     pub fn infer_request(body: &[u8]) {
-        let _ = crate::protocol::open_inference::infer_request(body, &torpor_tensor::Signature::default());
+        let signature = torpor_tensor::Signature::default();
+        let read = open_inference::infer_request(body, &signature);
+        assert_eq!(read, open_inference::any_request(body, &signature), "the ways of reading a request differ");
+    }
+}
+
+/// The way between JSON and tensors for the benchmark that measures it (`cargo xtask bench json`); it is nobody else's business.
+#[doc(hidden)]
+pub mod measuring {
+    use crate::protocol::open_inference;
+    use torpor_tensor::{NamedTensor, Signature};
+
+    /// The tensors of a request; `None` where it is none.
+    pub fn infer_request(body: &[u8]) -> Option<Vec<NamedTensor>> {
+        open_inference::infer_request(body, &Signature::default()).ok().map(|request| request.inputs)
+    }
+
+    /// The body of an answer; `None` where JSON cannot carry the tensors.
+    pub fn infer_response(outputs: &[NamedTensor]) -> Option<Vec<u8>> {
+        open_inference::infer_response("bench", "1", None, outputs).ok()
     }
 }
 

@@ -12,15 +12,18 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header, request::Parts};
+use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 use std::{sync::Arc, time::Instant};
 use torpor_engine::Function;
 use torpor_tensor::NamedTensor;
 
-/// Bytes of JSON that are read or written on the async thread. It takes about half a millisecond; more would keep other
+/// Bytes of JSON that are read or written on the async thread. It takes half a millisecond, rarely one; more would keep other
 /// requests waiting, and goes to a thread for blocking work.
-const INLINE: usize = 128 * 1024;
+const INLINE: usize = 256 * 1024;
+/// Bytes that are reserved for a body before they come, whatever its head promises.
+const RESERVED: usize = 1024 * 1024;
 /// The header that announces binary tensors.
 const BINARY_HEADER: &str = "inference-header-content-length";
 
@@ -72,8 +75,7 @@ pub(crate) async fn infer(Model(function): Model, request: Request) -> Result<Re
     let InferRequest { id, inputs, outputs } = read.inspect_err(|_| function.count_refused(arrived))?;
     let answer = function.predict(inputs).await?;
     let tensors = select(answer.value, outputs);
-    let size = tensors.iter().map(|(_, tensor)| tensor.data().len()).sum();
-    let body = off_thread(size, move || {
+    let body = off_thread(open_inference::infer_response_size(&tensors), move || {
         let name = &function.manifest().name;
         open_inference::infer_response(name.as_str(), function.version(), id.as_deref(), &tensors).map_err(|error| {
             tracing::warn!(function = %name, %error, "an output cannot be written as JSON");
@@ -100,14 +102,13 @@ async fn read_request(function: &Function, request: Request) -> Result<InferRequ
     parsed.map_err(|malformed| ApiError::bad_request(malformed.to_string()))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the body is limited")]
 async fn read_body(function: &Function, request: Request) -> Result<Bytes, ApiError> {
     let manifest = function.manifest();
     check_declared_length(request.headers(), manifest)?;
     let limit = usize::try_from(manifest.limits.body.as_u64()).unwrap_or(usize::MAX);
     let body = Limited::new(request.into_body(), limit);
-    match tokio::time::timeout(manifest.limits.deadline, body.collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+    match tokio::time::timeout(manifest.limits.deadline, in_one_piece(body)).await {
+        Ok(Ok(body)) => Ok(body),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             Err(ApiError::body_too_large(&manifest.name, manifest.limits.body))
         }
@@ -115,6 +116,30 @@ async fn read_body(function: &Function, request: Request) -> Result<Bytes, ApiEr
         Ok(Err(_)) => Err(ApiError::bad_request("the body is incomplete")),
         Err(_) => Err(ApiError::body_timeout(&manifest.name)),
     }
+}
+
+/// Reads a body to its end. What comes in one frame, as small bodies do, is not copied; of more frames each is copied once, and
+/// its memory is free for the next one.
+async fn in_one_piece<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Result<Bytes, B::Error> {
+    let mut first = Bytes::new();
+    let mut all = Vec::new();
+    let promised = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if data.is_empty() {
+            continue;
+        }
+        if first.is_empty() && all.is_empty() {
+            first = data;
+            continue;
+        }
+        if all.is_empty() {
+            all.reserve(promised.min(RESERVED).max(first.len() + data.len()));
+            all.extend_from_slice(&std::mem::take(&mut first));
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(if all.is_empty() { first } else { all.into() })
 }
 
 /// The outputs that were asked for, in the order in which they were.
@@ -136,4 +161,33 @@ async fn off_thread<T: Send + 'static>(size: usize, work: impl FnOnce() -> T + S
         tracing::error!(%error, "reading or writing a large body failed");
         ApiError::failed("the host failed")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::{StreamExt, stream};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use std::convert::Infallible;
+
+    async fn check(frames: &[&'static str]) -> Bytes {
+        let body =
+            StreamBody::new(stream::iter(frames.to_vec()).map(|data| Ok::<_, Infallible>(Frame::data(data.into()))));
+        let whole = in_one_piece(body).await.unwrap();
+        assert_eq!(whole, frames.concat());
+        whole
+    }
+
+    #[tokio::test]
+    async fn a_body_is_all_its_frames_in_order() {
+        check(&[]).await;
+        check(&["", "a", "", "b", "c"]).await;
+    }
+
+    #[tokio::test]
+    async fn one_frame_is_not_copied() {
+        let frame = "a body that comes at once";
+        assert_eq!(check(&[frame, ""]).await.as_ptr(), frame.as_ptr());
+    }
 }
