@@ -77,6 +77,62 @@ fn a_wake_takes_the_quickest_way_and_runs_get_faster_without_a_pause() {
 }
 
 #[test]
+fn texts_of_many_callers_share_runs_and_sessions_and_get_their_own_vectors() {
+    if skipped_without_onnxruntime() {
+        return;
+    }
+    let batched = |manifest: Manifest| {
+        manifest
+            .set("limits.deadline", forever())
+            .set("model.minilm.backend", "onnxruntime")
+            .set("model.minilm.parallel", 1)
+            .set("model.minilm.batch.max-size", 8)
+            .set("model.minilm.batch.pad.axis", 1)
+    };
+    // Two functions with one model, so that their runs stand in one line.
+    let other = |manifest: Manifest| batched(manifest).set("name", "other");
+    let host = TestHost::builder().function("embed", batched).function("embed", other).start();
+    let cases = cases();
+    check(&host, &cases[..1], 0.999);
+    std::thread::scope(|scope| {
+        for caller in 0..8 {
+            let (host, cases) = (&host, &cases);
+            // Texts of all lengths at the same time. The weights are of eight bits, and what is quantized with them together moves
+            // the last of the digits.
+            scope.spawn(move || {
+                cases.iter().skip(caller).step_by(8).for_each(|case| check(host, std::slice::from_ref(case), 0.99))
+            });
+            scope.spawn(move || {
+                for case in cases.iter().skip(caller).step_by(8) {
+                    host.infer("other", &request(&[&case["text"]])).status(200);
+                }
+            });
+        }
+    });
+    let metrics = host.admin("/metrics").text();
+    let count = |name: &str| -> f64 {
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name));
+        value.unwrap_or_else(|| panic!("`{name}` is not in:\n{metrics}")).trim().parse().expect("a number")
+    };
+    let [rows, runs] = ["sum", "count"].map(|of| count(&format!("torpor_batch_rows_{of}{{function=\"embed\"}}")));
+    assert!(rows > runs && runs >= cases.len() as f64, "{rows} rows in {runs} runs: nothing was joined");
+    assert!(count("torpor_model_wait_seconds_count{function=\"embed\"}") >= cases.len() as f64);
+    // The one whose wake came first opened the model for both.
+    let opened = metrics.lines().filter(|line| line.starts_with("torpor_model_opens_total") && !line.ends_with(" 0"));
+    assert!(opened.filter(|line| line.contains("\"other\"")).count() <= 1, "{metrics}");
+}
+
+#[test]
+fn a_model_whose_runs_cannot_be_joined_says_which_input_is_in_the_way() {
+    let host = TestHost::builder().function("slow", |manifest| manifest.set("model.model.batch.max-size", 8)).start();
+    host.infer("slow", &json!({ "inputs": [{ "name": "rounds", "shape": [1], "datatype": "INT64", "data": [1] }] }))
+        .status(503);
+    let cause = host.status("slow")["cause"].as_str().expect("a cause").to_owned();
+    let expected = "the input `rounds` has the fixed size 1 in its first dimension, so runs cannot be joined";
+    assert!(cause.contains(expected), "{cause}");
+}
+
+#[test]
 fn openvino_gives_nearly_the_same_vectors() {
     if skipped_without_openvino() {
         return;

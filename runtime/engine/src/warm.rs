@@ -125,6 +125,8 @@ pub(crate) struct Code {
 pub(crate) struct Models {
     function: FunctionName,
     models: Vec<Granted>,
+    /// `None` in tests.
+    metrics: Option<Arc<FunctionMetrics>>,
     /// How long the first run of any of them took. Shared with calls that outlive their lease.
     first_run: Arc<OnceLock<Duration>>,
 }
@@ -502,7 +504,12 @@ impl Warm {
         let (code, (opened, session)) = join(code, models).await;
 
         let (models, opened) = opened.into_iter().collect::<Result<(Vec<_>, Vec<_>), _>>()?;
-        let models = Arc::new(Models { function: recipe.function.clone(), models, first_run: Arc::default() });
+        let models = Arc::new(Models {
+            function: recipe.function.clone(),
+            models,
+            metrics: Some(metrics),
+            first_run: Arc::default(),
+        });
         let (code, map, link) = code.map_err(|_| WakeError::Interrupted)??;
         let timing = WakeTiming { map, link, session, first_run: None, total: start.elapsed(), models: opened };
         let memory = before.zip(memory::anonymous()).map(|(before, after)| after.saturating_sub(before));
@@ -528,7 +535,7 @@ impl Models {
     /// None, of a function that is never woken.
     #[cfg(test)]
     pub(crate) fn none(function: FunctionName) -> Self {
-        Models { function, models: Vec::new(), first_run: Arc::default() }
+        Models { function, models: Vec::new(), metrics: None, first_run: Arc::default() }
     }
 
     /// Where a granted model stands.
@@ -596,7 +603,11 @@ impl Models {
             // Where several run at once the first to end is the first.
             let _ = self.first_run.set(begin.elapsed());
         }
-        ran.map(|ran| ran.outputs)
+        let ran = ran?;
+        if let Some(metrics) = &self.metrics {
+            metrics.ran(ran.waited, ran.batch);
+        }
+        Ok(ran.outputs)
     }
 
     /// How long the first run took, once there was one.

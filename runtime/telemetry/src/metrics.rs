@@ -174,6 +174,8 @@ pub struct Metrics {
     sleeps: Family<CauseLabel, Counter>,
     model_ends: Family<FunctionLabel, Counter>,
     model_opens: Family<TierLabel, Counter>,
+    model_wait_seconds: Histograms<FunctionLabel>,
+    batch_rows: Histograms<FunctionLabel>,
     warm: Family<FunctionLabel, Gauge>,
     connections: Gauge,
     /// The functions that have series. Held while one is added or taken away, which only deploying and first calls do.
@@ -216,6 +218,10 @@ pub struct Series {
     /// Times that the process of one of its models ended on its own.
     pub model_ends: Counter,
     model_opens: [Counter; 3],
+    /// How long runs waited for their turn at a model.
+    pub model_wait_seconds: Seconds,
+    /// Of the runs of models whose runs may be joined: rows of the batch that each was part of.
+    pub batch_rows: Histogram,
     /// 1 while the function holds code and models, else 0. While one revision replaces another, both may count.
     pub warm: Gauge,
 }
@@ -250,6 +256,8 @@ impl Metrics {
             sleeps: Family::default(),
             model_ends: Family::default(),
             model_opens: Family::default(),
+            model_wait_seconds: Family::new_with_constructor(wake_buckets),
+            batch_rows: Family::new_with_constructor(row_buckets),
             warm: Family::default(),
             connections: Gauge::default(),
             functions: Mutex::default(),
@@ -269,6 +277,10 @@ impl Metrics {
         registry.register("model_ends", help, metrics.model_ends.clone());
         let help = "Times a model was opened, by how";
         registry.register("model_opens", help, metrics.model_opens.clone());
+        let help = "From a run's being asked for until its turn at a model";
+        registry.register_with_unit("model_wait", help, seconds(), metrics.model_wait_seconds.clone());
+        let help = "Rows of the batch that each run was part of, where runs may be joined";
+        registry.register("batch_rows", help, metrics.batch_rows.clone());
         registry.register("warm_functions", "1 while a function holds code and models", metrics.warm.clone());
         let help = "What functions in memory count with";
         registry.register_with_unit("functions_memory", help, Unit::Bytes, metrics.memory.functions.clone());
@@ -332,6 +344,8 @@ impl Metrics {
             model_ends: self.model_ends.get_or_create_owned(&label),
             model_opens: OpenTier::ALL
                 .map(|tier| self.model_opens.get_or_create_owned(&TierLabel { function: name.to_owned(), tier })),
+            model_wait_seconds: self.model_wait_seconds.get_or_create_owned(&label),
+            batch_rows: self.batch_rows.get_or_create_owned(&label),
             warm: self.warm.get_or_create_owned(&label),
         }
     }
@@ -352,7 +366,9 @@ impl Metrics {
                 for counter in [&self.wakes, &self.wake_failures, &self.model_ends] {
                     counter.remove(&label);
                 }
-                self.request_seconds.remove(&label);
+                for histogram in [&self.request_seconds, &self.model_wait_seconds, &self.batch_rows] {
+                    histogram.remove(&label);
+                }
                 for outcome in OUTCOMES {
                     self.requests.remove(&OutcomeLabel { function: name.clone(), outcome });
                 }
@@ -408,10 +424,23 @@ impl Series {
         self.model_opens[tier as usize].inc();
     }
 
+    /// Counts a run of a model: how long it waited, and the rows of its batch; 0 where it could not be joined.
+    pub fn ran(&self, waited: Duration, batch: u64) {
+        self.model_wait_seconds.observe(waited.as_secs_f64());
+        if let Ok(rows @ 1..) = u32::try_from(batch) {
+            self.batch_rows.observe(rows.into());
+        }
+    }
+
     /// Counts a sleep.
     pub fn slept(&self, cause: SleepCause) {
         self.sleeps[cause as usize].inc();
     }
+}
+
+/// Each doubling of a batch.
+fn row_buckets() -> Histogram {
+    Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0])
 }
 
 /// From 0.1 ms to 26 s, each twice or two and a half times the one before.

@@ -39,7 +39,7 @@ async fn call(
     let input = read(function, body).await?;
     let lease = function.acquire(&record.lacked_memory).await?;
     record.marks.admitted(lease.wake.clone());
-    let output = run(&lease, &record, input).await.map_err(|error| lease.explained(error))?;
+    let output = run(&lease, record, input).await.map_err(|error| lease.explained(error))?;
     record.marks.answered(lease.first_run());
     let timing = Timing::of(&record.marks, record.arrived);
     Ok(Answer { value: command::response(&output).map(ResponseBody::whole), timing })

@@ -8,8 +8,8 @@ use torpor_manifest::{check_together, parse};
 pub(crate) const FULL: &str = r#"
 name = "filetype"
 bundle = "${BUNDLES:-../bundles}/filetype.torpor"
-trigger.http = { path = "/fn/filetype/*", methods = ["GET", "POST"] }
-trigger.inference = {}
+trigger.http = { path = "/fn/filetype/*", methods = ["GET", "POST"], priority = "low" }
+trigger.inference = { priority = "high" }
 
 [model.standard]
 backend = "onnxruntime"
@@ -19,6 +19,7 @@ threads = 2
 parallel = 0x04
 isolation = "process"
 memory = "512MiB"
+batch = { max-size = 16, max-delay = "500us", pad = { axis = 1, value = -1 } }
 
 [model."v3.3"]
 
