@@ -126,7 +126,7 @@ fn texts_of_many_callers_share_runs_and_sessions_and_get_their_own_vectors() {
 fn a_model_whose_runs_cannot_be_joined_says_which_input_is_in_the_way() {
     let host = TestHost::builder().function("slow", |manifest| manifest.set("model.model.batch.max-size", 8)).start();
     host.infer("slow", &json!({ "inputs": [{ "name": "rounds", "shape": [1], "datatype": "INT64", "data": [1] }] }))
-        .status(503);
+        .status(500);
     let cause = host.status("slow")["cause"].as_str().expect("a cause").to_owned();
     let expected = "the input `rounds` has the fixed size 1 in its first dimension, so runs cannot be joined";
     assert!(cause.contains(expected), "{cause}");

@@ -67,7 +67,7 @@ fn the_mistakes_are_shown_as_they_are() {
 fn beside(key: &str) -> &'static str {
     match key {
         "model.NAME.memory" => "model.m.isolation = \"process\"",
-        "trigger.http.priority" => "trigger.http.path = \"/\"",
+        "trigger.http.priority" => "trigger.http.path = \"/fn\"",
         _ => "",
     }
 }
