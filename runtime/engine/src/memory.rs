@@ -15,6 +15,11 @@ pub(crate) fn anonymous_of(process: &str) -> Option<u64> {
     Some(resident.saturating_sub(shared) * 4096)
 }
 
+/// By how much [`anonymous`] has grown since it was `before`.
+pub(crate) fn grown(before: Option<u64>) -> Option<u64> {
+    Some(anonymous()?.saturating_sub(before?))
+}
+
 /// What glibc keeps at the end of a heap unless told otherwise.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const TRIM_THRESHOLD: libc::c_int = 128 * 1024;

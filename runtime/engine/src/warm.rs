@@ -398,8 +398,7 @@ impl Ingredient {
             let before = memory::anonymous();
             let model = self.open_in_tier(optimized, metrics).await?;
             metrics.opened(counted(model.tier()));
-            let memory = before.zip(memory::anonymous()).map(|(before, after)| after.saturating_sub(before));
-            Ok::<_, WakeError>((model, memory))
+            Ok::<_, WakeError>((model, memory::grown(before)))
         };
         let model = match self.isolation {
             Isolation::Host => engine.sessions.get(self.session_key(), open).await?,
@@ -512,9 +511,8 @@ impl Warm {
         });
         let (code, map, link) = code.map_err(|_| WakeError::Interrupted)??;
         let timing = WakeTiming { map, link, session, first_run: None, total: start.elapsed(), models: opened };
-        let memory = before.zip(memory::anonymous()).map(|(before, after)| after.saturating_sub(before));
         // What was open before is not in what the process grew by, and is still there when the others who share it have gone.
-        let memory = memory.map(|grown| grown.max(models.shared()) + models.elsewhere());
+        let memory = memory::grown(before).map(|grown| grown.max(models.shared()) + models.elsewhere());
         Ok(Warm { code, models, timing, memory })
     }
 

@@ -32,16 +32,6 @@ pub struct Pad {
     pub value: i64,
 }
 
-impl Batching {
-    /// Checks that runs of a model with this signature can be joined.
-    ///
-    /// # Errors
-    /// Which input or output cannot, and why.
-    pub fn check(&self, signature: &Signature) -> Result<(), String> {
-        Fit::new(self, signature).map(|_| ())
-    }
-}
-
 /// How the inputs and outputs of one model are joined and divided.
 #[derive(Debug)]
 pub(crate) struct Fit {
@@ -87,6 +77,8 @@ pub(crate) struct Gathering {
 }
 
 impl Fit {
+    /// # Errors
+    /// Which input or output keeps runs of a model with this signature from being joined, and why.
     pub(crate) fn new(batching: &Batching, signature: &Signature) -> Result<Self, String> {
         if signature.inputs.is_empty() || signature.outputs.is_empty() {
             return Err("runs of a model without inputs or outputs cannot be joined".to_owned());
@@ -390,7 +382,7 @@ mod tests {
 
     #[track_caller]
     fn unfit(pad: Option<Pad>, inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>, expected: &str) {
-        assert_eq!(batching(pad).check(&signature(inputs, outputs)).unwrap_err(), expected);
+        assert_eq!(Fit::new(&batching(pad), &signature(inputs, outputs)).unwrap_err(), expected);
     }
 
     #[test]

@@ -36,9 +36,13 @@ pub(crate) struct Class(usize);
 
 impl Class {
     pub(crate) fn of(inputs: &[NamedTensor]) -> Self {
-        let bytes = inputs.iter().fold(0_usize, |sum, (_, tensor)| sum.saturating_add(tensor.data().len()));
-        Class((usize::BITS - bytes.leading_zeros()) as usize)
+        Class((usize::BITS - bytes(inputs).leading_zeros()) as usize)
     }
+}
+
+/// The size of all inputs together.
+pub(crate) fn bytes(inputs: &[NamedTensor]) -> usize {
+    inputs.iter().fold(0, |sum, (_, tensor)| sum.saturating_add(tensor.data().len()))
 }
 
 impl Durations {

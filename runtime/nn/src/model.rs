@@ -3,7 +3,7 @@
 use crate::{
     Armed, Backend, BackendKind, Batching, Cancel, Error, ModelFiles, OpenOptions, Session, Tier,
     batch::{Fit, Gathering, Parcel},
-    durations::{Class, Durations},
+    durations::{Class, Durations, bytes},
     queue::{Place, PushError, Queue, Ticket},
     sizes::Sizes,
 };
@@ -81,6 +81,8 @@ pub struct Ran {
 /// A session, and what is known of its runs. Shared by the model and its workers.
 struct Runner {
     opened: ArcSwap<Opened>,
+    /// Whether the session is in another process. No other tier takes its place then.
+    elsewhere: bool,
     backend: BackendKind,
     signature: Arc<Signature>,
     durations: Durations,
@@ -187,7 +189,7 @@ impl Model {
                     Ok(runner) => {
                         // When nobody waits any more the queue is closed too, and the worker ends at once.
                         let _ = opened.send(Ok(Arc::clone(&runner)));
-                        if !runner.is_elsewhere() {
+                        if !runner.elsewhere {
                             runner.work(&queue);
                         }
                     }
@@ -200,7 +202,7 @@ impl Model {
         let runner = is_open.await.unwrap_or_else(|_| Err(failed("its thread ended without an answer".to_owned())))?;
         let mut workers = vec![first];
         // A session in another process has its threads there.
-        let more = if runner.is_elsewhere() { 1 } else { options.parallel.get() };
+        let more = if runner.elsewhere { 1 } else { options.parallel.get() };
         for index in 1..more {
             let (runner, queue) = (Arc::clone(&runner), Arc::clone(&jobs.0));
             let worker = spawn(kind, index, move || runner.work(&queue));
@@ -250,7 +252,7 @@ impl Model {
         let runner = &self.runner;
         runner.signature.check_inputs(&inputs).map_err(|mismatch| Error::Input(mismatch.to_string()))?;
         let class = Class::of(&inputs);
-        if !runner.is_elsewhere()
+        if !runner.elsewhere
             && runner.durations.quick(class)
             && let Some(_place) = self.jobs.0.enter()
         {
@@ -269,7 +271,7 @@ impl Model {
             PushError::Full => Error::Overloaded,
             PushError::Closed => runner.failed("its workers have ended".to_owned()),
         })?;
-        if runner.is_elsewhere()
+        if runner.elsewhere
             && let Some((job, place)) = self.jobs.0.try_pop()
         {
             tokio::spawn(Arc::clone(runner).work_elsewhere(Arc::clone(&self.jobs.0), job, place));
@@ -356,13 +358,8 @@ impl Batches {
 impl Runner {
     fn new(backend: BackendKind, opened: Opened, batches: Option<Batches>, upgrading: Option<Upgrading>) -> Self {
         let signature = Arc::new(opened.session.signature().clone());
-        let durations = Durations::new();
-        Runner { opened: ArcSwap::from_pointee(opened), backend, signature, durations, batches, upgrading }
-    }
-
-    /// Whether the session is in another process.
-    fn is_elsewhere(&self) -> bool {
-        self.opened.load().session.process().is_some()
+        let (elsewhere, durations) = (opened.session.process().is_some(), Durations::new());
+        Runner { opened: ArcSwap::from_pointee(opened), elsewhere, backend, signature, durations, batches, upgrading }
     }
 
     /// Opens the better tier on a thread of its own.
@@ -413,8 +410,10 @@ impl Runner {
             let mut place = Some(place);
             while let Some(one) = work.pop() {
                 let outputs = self.run(one.inputs(), &one.cancel);
-                // Whoever is answered may ask again at once, and find it free.
-                place = place.filter(|_| !work.is_empty() || one.joined.is_some());
+                if work.is_empty() && one.joined.is_none() {
+                    // Whoever is answered may ask again at once, and find it free.
+                    drop(place.take());
+                }
                 work.extend(self.end(one, outputs));
             }
         }
@@ -428,7 +427,9 @@ impl Runner {
             let mut place = Some(place);
             while let Some(one) = work.pop() {
                 let outputs = self.run_elsewhere(one.inputs(), &one.cancel).await;
-                place = place.filter(|_| !work.is_empty() || one.joined.is_some());
+                if work.is_empty() && one.joined.is_none() {
+                    drop(place.take());
+                }
                 work.extend(self.end(one, outputs));
             }
             drop(place);
@@ -445,13 +446,13 @@ impl Runner {
         jobs.retain(|job| !job.cancel.is_cancelled());
         // While others wait, a run that would come too late takes from them what would still be in time. With nobody behind it,
         // it is tried: what was expected may be wrong.
-        if jobs.len() == 1 && queue.waiting() > 0 {
-            let now = Instant::now();
-            let in_time = |job: Job| {
-                let expected = self.durations.expected(job.class);
-                job.in_time(now, expected)
-            };
-            jobs = jobs.into_iter().filter_map(in_time).collect();
+        let now = Instant::now();
+        let is_late = |job: &mut Job| now + self.durations.expected(job.class) > job.deadline;
+        if jobs.len() == 1
+            && queue.waiting() > 0
+            && let Some(late) = jobs.pop_if(is_late)
+        {
+            late.answer(Err(Error::Late), 0, now);
         }
         self.plan(jobs)
     }
@@ -549,16 +550,6 @@ impl Runner {
 }
 
 impl Job {
-    /// The job, if it can end before its deadline; else its caller is told.
-    fn in_time(self, now: Instant, expected: Duration) -> Option<Self> {
-        if now + expected <= self.deadline {
-            return Some(self);
-        }
-        let begun = Instant::now();
-        self.answer(Err(Error::Late), 0, begun);
-        None
-    }
-
     fn answer(self, outputs: Result<Vec<NamedTensor>, Error>, batch: u64, begun: Instant) {
         let waited = begun.saturating_duration_since(self.asked);
         // The receiver is gone when the caller hung up meanwhile; the answer is of no use to anybody then.
@@ -596,10 +587,6 @@ impl Work {
             (None, None) => &[],
         }
     }
-}
-
-fn bytes(inputs: &[NamedTensor]) -> usize {
-    inputs.iter().fold(0, |sum, (_, tensor)| sum.saturating_add(tensor.data().len()))
 }
 
 fn spawn(backend: BackendKind, index: usize, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {

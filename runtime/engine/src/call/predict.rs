@@ -5,9 +5,7 @@ use crate::{
     CallError, Function,
     bindings::exports::torpor::function::predict::PredictError,
     function::{Inner, Lease},
-    trace::Marks,
 };
-use torpor_nn::Caller;
 use torpor_tensor::NamedTensor;
 
 /// Characters of a guest's text that a caller gets to see.
@@ -38,29 +36,22 @@ async fn call(
     function.signature.check_inputs(&inputs).map_err(|mismatch| CallError::InvalidInput(mismatch.to_string()))?;
     let lease = function.acquire(&record.lacked_memory).await?;
     record.marks.admitted(lease.wake.clone());
-    let value = run(&lease, &record.marks, function.inference_caller(record.deadline()), inputs)
-        .await
-        .map_err(|error| lease.explained(error))?;
+    let value = run(&lease, record, inputs).await.map_err(|error| lease.explained(error))?;
     Ok(Answer { value, timing: Timing::of(&record.marks, record.arrived) })
 }
 
-async fn run(
-    lease: &Lease,
-    marks: &Marks,
-    caller: Caller,
-    inputs: Vec<NamedTensor>,
-) -> Result<Vec<NamedTensor>, CallError> {
+async fn run(lease: &Lease, record: &Record, inputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, CallError> {
     let function = &lease.function;
     let trapped = |error: wasmtime::Error| function.failed(&format!("{error:#}"));
     // The gateway offers `predict` only for functions whose manifest has the trigger, and deploying checked the export.
     let Some(code) = &lease.warm().code.predict else { return Err(function.failed("it has no inference trigger")) };
-    let mut instance = instance(lease, caller).await.map_err(trapped)?;
+    let mut instance = instance(lease, function.inference_caller(record.deadline())).await.map_err(trapped)?;
     let store = &mut instance.store;
     let guest = code.instantiate_async(&mut *store).await.map_err(trapped)?;
-    marks.ready();
+    record.marks.ready();
     let inputs = store.data_mut().push_tensors(inputs).map_err(trapped)?;
     let answer = guest.torpor_function_predict().call_predict(&mut *store, &inputs).await.map_err(trapped)?;
-    marks.answered(lease.first_run());
+    record.marks.answered(lease.first_run());
     let outputs = answer.map_err(|error| match error {
         PredictError::InvalidInput(text) => CallError::InvalidInput(printable(&text)),
         PredictError::Failed(text) => function.failed(&printable(&text)),
