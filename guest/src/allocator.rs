@@ -21,10 +21,9 @@ static mut MEMORY: [MaybeUninit<u8>; ARENA] = [MaybeUninit::uninit(); ARENA];
 #[global_allocator]
 static ALLOCATOR: TalcSyncCell<ArenaThenGrowth, WasmBinning> = TalcSyncCell::new_wasm(ArenaThenGrowth { arena: true });
 
-/// Makes sure that calls start with `room` bytes of free memory in one piece, or as many as the arena has, however much an
-/// initializer took of it.
-pub(crate) fn replenish(room: usize) {
-    drop(core::hint::black_box(Vec::<u8>::with_capacity(room.max(ARENA))));
+/// Makes sure that calls start with as much free memory in one piece as the arena has, however much an initializer took of it.
+pub(crate) fn replenish() {
+    drop(core::hint::black_box(Vec::<u8>::with_capacity(ARENA)));
 }
 
 /// Where the allocator gets memory.

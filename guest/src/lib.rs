@@ -179,15 +179,10 @@ macro_rules! export_predict {
 /// # fn main() {}
 /// ```
 ///
-/// Calls then find as much free memory as without an initializer: the 256 KiB of the allocator's arena. A function that takes more,
-/// such as for a large tensor, may have it made ready too, in bytes: `export_initializer!(LABELS; room: 1024 * 1024)`. That spares each
-/// call the growing of its memory, and costs nothing to those that do not touch it.
+/// Calls then find as much free memory as without an initializer: the 256 KiB of the allocator's arena.
 #[macro_export]
 macro_rules! export_initializer {
     ($($table:path),+ $(,)?) => {
-        $crate::export_initializer!($($table),+; room: 0);
-    };
-    ($($table:path),+; room: $room:expr) => {
         #[cfg(target_family = "wasm")]
         #[allow(unsafe_code, reason = "the entry points of a component are foreign functions")]
         const _: () = {
@@ -196,7 +191,7 @@ macro_rules! export_initializer {
             impl $crate::bindings::initializer::Guest for Initializer {
                 fn wizer_initialize() {
                     $(::std::sync::LazyLock::force(&$table);)+
-                    $crate::initialized($room);
+                    $crate::initialized();
                 }
             }
 
@@ -205,16 +200,15 @@ macro_rules! export_initializer {
         #[cfg(not(target_family = "wasm"))]
         const _: fn() = || {
             $(::std::sync::LazyLock::force(&$table);)+
-            let _: usize = $room;
         };
     };
 }
 
 /// Called at the end of an initializer. Where the allocator is another one, how it gets memory is its own business.
 #[doc(hidden)]
-pub fn initialized(_room: usize) {
+pub fn initialized() {
     #[cfg(all(feature = "allocator", target_family = "wasm", not(target_feature = "atomics")))]
-    allocator::replenish(_room);
+    allocator::replenish();
 }
 
 /// Makes a type that is [`http::Handler`] the HTTP function that this module exports.

@@ -78,6 +78,27 @@ impl Tensor {
         self.0.data()
     }
 
+    /// The bytes of [`Tensor::to_raw`] in parts of `size` of them, the last of which may be shorter. Each is copied when it is asked
+    /// for, so that a large tensor needs memory for one part, which stays in the processor's caches.
+    ///
+    /// ```no_run
+    /// # use torpor_guest::Tensor;
+    /// # fn example(hidden: &Tensor) {
+    /// let mut sum = 0.0;
+    /// for part in hidden.raw_parts(16 * 1024) {
+    ///     sum += part.chunks_exact(4).map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]])).sum::<f32>();
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// When `size` is 0.
+    pub fn raw_parts(&self, size: u32) -> impl Iterator<Item = Vec<u8>> {
+        assert!(size > 0, "a part has at least one byte");
+        let parts = (0_u64..).map(move |part| tensors::get_part(&self.0, part * u64::from(size), size));
+        parts.take_while(|part| !part.is_empty())
+    }
+
     /// A copy of the elements of a `BYTES` tensor, in row-major order.
     ///
     /// # Errors

@@ -5,14 +5,14 @@
 
 mod tokenizer;
 
-use crate::tokenizer::{MAX_TOKENS, TOKENIZER};
+use crate::tokenizer::TOKENIZER;
 use torpor_guest::{Inputs, Model, Outputs, Predict, PredictError, Tensor};
 
 /// How many numbers an embedding has.
 const DIMENSIONS: usize = 384;
 
-/// What a call allocates at most: the model's output for the longest text, and some.
-const ROOM: usize = MAX_TOKENS * DIMENSIONS * size_of::<f32>() + 64 * 1024;
+/// What is read of the model's output at a time: 16 tokens, so that a part stays in the processor's nearest cache.
+const PART: u32 = 16 * (DIMENSIONS * size_of::<f32>()) as u32;
 
 struct Embed;
 
@@ -29,7 +29,7 @@ impl Predict for Embed {
 }
 
 torpor_guest::export_predict!(Embed);
-torpor_guest::export_initializer!(TOKENIZER; room: ROOM);
+torpor_guest::export_initializer!(TOKENIZER);
 
 fn embed(model: &Model, ids: &[i64]) -> torpor_guest::Result<[f32; DIMENSIONS]> {
     let shape = [1, ids.len()];
@@ -39,22 +39,28 @@ fn embed(model: &Model, ids: &[i64]) -> torpor_guest::Result<[f32; DIMENSIONS]> 
         ("token_type_ids", Tensor::new(&shape, &vec![0_i64; ids.len()])?),
     ])?;
     let hidden = outputs.take("last_hidden_state")?;
-    // The bytes are read in place, since the numbers of a long text are many.
-    Ok(pool(&hidden.to_raw()))
+    Ok(pool(hidden.raw_parts(PART)))
 }
 
-/// The mean over all tokens, scaled to length one. `hidden` are the numbers of each token, little-endian.
-#[cfg_attr(target_family = "wasm", target_feature(enable = "simd128"))]
-fn pool(hidden: &[u8]) -> [f32; DIMENSIONS] {
+/// The mean over all tokens, scaled to length one. `hidden` are the numbers of each token, little-endian, in parts of whole tokens.
+fn pool(hidden: impl Iterator<Item = Vec<u8>>) -> [f32; DIMENSIONS] {
     let mut sum = [0_f32; DIMENSIONS];
-    for token in hidden.chunks_exact(DIMENSIONS * size_of::<f32>()) {
-        for (sum, value) in sum.iter_mut().zip(token.chunks_exact(size_of::<f32>())) {
-            *sum += f32::from_le_bytes([value[0], value[1], value[2], value[3]]);
-        }
+    for tokens in hidden {
+        add(&mut sum, &tokens);
     }
     // The length of the sum takes the division by the number of tokens with it.
     let length = sum.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
     sum.map(|value| value / length)
+}
+
+/// Adds the numbers of some tokens up.
+#[cfg_attr(target_family = "wasm", target_feature(enable = "simd128"))]
+fn add(sum: &mut [f32; DIMENSIONS], tokens: &[u8]) {
+    for token in tokens.chunks_exact(DIMENSIONS * size_of::<f32>()) {
+        for (sum, value) in sum.iter_mut().zip(token.chunks_exact(size_of::<f32>())) {
+            *sum += f32::from_le_bytes([value[0], value[1], value[2], value[3]]);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -66,13 +72,13 @@ mod tests {
         let mut hidden = vec![0_f32; 2 * DIMENSIONS];
         (hidden[0], hidden[DIMENSIONS], hidden[DIMENSIONS + 1]) = (1.0, 5.0, 8.0);
         let hidden: Vec<u8> = hidden.into_iter().flat_map(f32::to_le_bytes).collect();
-        let embedding = pool(&hidden);
+        let embedding = pool(hidden.chunks(DIMENSIONS * size_of::<f32>()).map(<[u8]>::to_vec));
         assert!((embedding[0] - 0.6).abs() < 1e-6 && (embedding[1] - 0.8).abs() < 1e-6, "{:?}", &embedding[..2]);
         assert_eq!(embedding[2], 0.0);
     }
 
     #[test]
     fn nothing_has_no_direction() {
-        assert_eq!(pool(&[]), [0.0; DIMENSIONS]);
+        assert_eq!(pool(std::iter::empty()), [0.0; DIMENSIONS]);
     }
 }

@@ -104,6 +104,14 @@ pub enum DeployError {
         #[source]
         source: torpor_nn::Error,
     },
+    /// Runs of the model cannot be joined, although the manifest says so.
+    #[error("`batch` joins runs of the model `{model}`, which it cannot: {reason}")]
+    Batch {
+        /// The model.
+        model: ModelName,
+        /// Which input or output is in the way.
+        reason: String,
+    },
     /// A granted folder cannot be opened.
     #[error("the folder `{path}` in `[allow]` cannot be opened")]
     Folder {
@@ -182,7 +190,7 @@ pub enum CallError {
         function: FunctionName,
     },
     /// The process of one of the function's models ended before it had answered. The next request finds another.
-    #[error("`{function}` failed to answer: the worker process of its model ended")]
+    #[error("`{function}` failed to answer: what ran its model ended")]
     ModelEnded {
         /// The function.
         function: FunctionName,

@@ -62,4 +62,4 @@ pub use lifecycle::State;
 pub use snapshot::{SnapshotError, snapshot};
 pub use status::{FunctionStatus, ModelStatus, TriggerStatus};
 pub use trace::Trace;
-pub use warm::{OpenedModel, WakeTiming};
+pub use warm::{OpenedModel, Processors, WakeTiming, check_batches};

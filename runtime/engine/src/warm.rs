@@ -14,6 +14,7 @@ use crate::{
 use futures::future::{join, join_all};
 use std::{
     collections::BTreeMap,
+    fmt,
     num::NonZeroUsize,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -220,6 +221,7 @@ impl Recipe {
         for model in &self.models {
             let failed = |source| DeployError::Model { model: model.name.clone(), source };
             model.files.check().map_err(failed)?;
+            joinable(&model.name, model.batching, &model.files)?;
             // A model that cannot be opened is found by the first wake, which says why.
             model.optimized(engine, Occasion::Deploy);
         }
@@ -326,15 +328,59 @@ fn options(grant: &ModelGrant, most: usize) -> OpenOptions {
         torpor_manifest::Precision::Bf16 => Precision::Bf16,
         torpor_manifest::Precision::F16 => Precision::F16,
     };
-    let at_least_one = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
     let threads = at_least_one(grant.threads);
-    let parallel = grant.parallel.unwrap_or_else(|| (processors().get() / threads).min(most));
+    let parallel = grant.parallel.unwrap_or_else(|| Processors::here().runs(threads).get().min(most));
     OpenOptions { device, precision, threads, parallel: at_least_one(parallel), tier: Tier::Original }
 }
 
-/// The processors that this process may use.
-fn processors() -> NonZeroUsize {
-    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+fn at_least_one(number: usize) -> NonZeroUsize {
+    NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// The processors that this process may use, and how the runs of a model share them.
+#[derive(Debug, Clone, Copy)]
+pub struct Processors(NonZeroUsize);
+
+impl Processors {
+    /// Those of this process.
+    pub fn here() -> Self {
+        Processors(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+    }
+
+    /// How many runs of a model happen at the same time where its manifest does not say, if each has so many threads: no two of them
+    /// share a processor.
+    pub fn runs(self, threads: NonZeroUsize) -> NonZeroUsize {
+        at_least_one(self.0.get() / threads)
+    }
+}
+
+/// For people: how a model runs of which the manifest says nothing.
+impl fmt::Display for Processors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (processors, runs) = (self.0.get(), self.runs(NonZeroUsize::MIN));
+        let s = |number: usize| if number == 1 { "" } else { "s" };
+        write!(f, "{processors} processor{}: up to {runs} run{} of a model at a time, of 1 thread each", s(processors), s(runs.get()))
+    }
+}
+
+/// Checks that runs of the models of `bundle` can be joined as `manifest` says, as far as their files tell without a library. Deploying
+/// checks it as well.
+///
+/// # Errors
+/// [`DeployError::Batch`] for the first one that cannot.
+pub fn check_batches(manifest: &Manifest, bundle: &Bundle) -> Result<(), DeployError> {
+    for (name, grant) in &manifest.models {
+        let Some(model) = bundle.models.get(name) else { continue };
+        // Whether this host opens models of the format is for deploying to say.
+        let Ok(format) = model.format.parse() else { continue };
+        joinable(name, batching(grant), &ModelFiles::one(format, &model.blob.path))?;
+    }
+    Ok(())
+}
+
+fn joinable(model: &ModelName, batching: Option<Batching>, files: &ModelFiles) -> Result<(), DeployError> {
+    let checked = batching.map_or(Ok(()), |batching| batching.check(files));
+    checked.map_err(|reason| DeployError::Batch { model: model.clone(), reason })
 }
 
 fn batching(grant: &ModelGrant) -> Option<Batching> {

@@ -230,6 +230,12 @@ impl tensors::Host for Guest {
             .map(|elements| elements.map(<[u8]>::to_vec).collect())
             .map_err(|error| error.to_string()))
     }
+
+    fn get_part(&mut self, tensor: Resource<Tensor>, offset: u64, length: u32) -> Result<Vec<u8>> {
+        let data = self.table.get(&tensor)?.data();
+        let rest = usize::try_from(offset).ok().and_then(|offset| data.get(offset..)).unwrap_or_default();
+        Ok(rest[..rest.len().min(length as usize)].to_vec())
+    }
 }
 
 impl models::Host for Guest {

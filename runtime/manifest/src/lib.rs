@@ -42,4 +42,4 @@ pub use manifest::{
 pub use name::{FunctionName, ModelName};
 pub use route::RoutePath;
 pub use size::ByteSize;
-pub use together::check_together;
+pub use together::{check_together, mistake};

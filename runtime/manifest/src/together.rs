@@ -1,4 +1,4 @@
-//! What is wrong only between manifests: a function name or an HTTP path that two of them want.
+//! What is wrong only between manifests, such as a function name or an HTTP path that two of them want, or beside what they name.
 
 use crate::{
     Diagnostics, HttpTrigger, Manifest,
@@ -39,6 +39,13 @@ pub fn check_together(manifests: &[(&str, &str, &Manifest)]) -> Result<(), Diagn
         all.append(&mut mistakes);
     }
     if all.is_empty() { Ok(()) } else { Err(Diagnostics::new(all)) }
+}
+
+/// A mistake in a manifest that only shows beside what it names: at the value of `keys` in `text`, of which `parse` has made it. What
+/// is wrong and what to write instead reads like the messages of `parse`.
+pub fn mistake(file: &str, text: &str, keys: &[&str], message: String, help: &str) -> Diagnostics {
+    let place = Place::new(&Source::new(file, text), &span_of(text, keys), String::new());
+    Diagnostics::new(vec![Diagnostic::new(place, message, help.to_owned())])
 }
 
 fn http(manifest: &Manifest) -> Option<&HttpTrigger> {

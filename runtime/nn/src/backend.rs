@@ -291,7 +291,7 @@ pub trait Session: Send + Sync {
         None
     }
 
-    /// How that process has ended, for the operator; `None` while it has not. No run can succeed any more then.
+    /// How that process has ended, or why else no run can succeed any more, for the operator; `None` while runs can.
     fn ended(&self) -> Option<&str> {
         None
     }

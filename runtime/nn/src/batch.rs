@@ -5,8 +5,9 @@
 //! cut wherever the model itself gives a dimension the same name. Data lies row by row, so that without padding joining is putting one
 //! behind the other, and an output's part is a slice of it.
 
+use crate::{ModelFiles, ModelFormat, onnx};
 use bytes::Bytes;
-use std::{num::NonZeroUsize, time::Duration};
+use std::{fs::File, num::NonZeroUsize, time::Duration};
 use torpor_tensor::{DType, Dim, NamedTensor, Signature, Tensor, TensorSpec};
 
 /// How much larger a batch may be than what is in it: by padding it may grow by one part of so many.
@@ -30,6 +31,21 @@ pub struct Pad {
     pub axis: usize,
     /// What stands behind an input's own elements.
     pub value: i64,
+}
+
+impl Batching {
+    /// Checks that runs of a model can be joined in this way, as far as its files tell without a library: those of ONNX models do.
+    /// What others declare is known when they are opened, which checks it again.
+    ///
+    /// # Errors
+    /// Which input or output keeps runs from being joined, and why; or that the file cannot be read.
+    pub fn check(&self, files: &ModelFiles) -> Result<(), String> {
+        if files.format != ModelFormat::Onnx {
+            return Ok(());
+        }
+        let declared = File::open(&files.model).and_then(onnx::declared).map_err(|error| error.to_string())?;
+        declared.map_or(Ok(()), |signature| Fit::new(self, &signature).map(drop))
+    }
 }
 
 /// How the inputs and outputs of one model are joined and divided.

@@ -104,8 +104,9 @@ pub enum Error {
         /// The library's own words.
         reason: String,
     },
-    /// The process that held the model has ended, before the run or in it.
-    #[error("the process that ran the model on `{backend}` ended: {reason}")]
+    /// No run of the open model can succeed any more: the process that held it has ended, before the run or in it, or the library
+    /// has failed in a way of which it does not recover.
+    #[error("what ran the model on `{backend}` ended: {reason}")]
     Ended {
         /// The backend.
         backend: BackendKind,

@@ -231,7 +231,7 @@ impl Model {
         self.runner.opened.load().session.process()
     }
 
-    /// How that process has ended, for the operator; `None` while it has not. No run can succeed any more then.
+    /// How that process has ended, or why else no run can succeed any more, for the operator; `None` while runs can.
     pub fn ended(&self) -> Option<String> {
         self.runner.opened.load().session.ended().map(str::to_owned)
     }

@@ -1,8 +1,13 @@
-//! A look into the bytes of an ONNX model before a library gets to see them: whether it keeps its weights in other files.
+//! A look into the bytes of an ONNX model before a library gets to see them: whether it keeps its weights in other files, and what
+//! inputs and outputs it declares.
 //!
 //! Libraries open whatever path a model names for its external data. That is right for a model that an operator deployed, and
 //! wrong for one that a guest made up. Only the nesting of messages is read here, by the field numbers of `onnx.proto`, and
 //! what is not surely harmless is refused.
+
+mod declared;
+
+pub use declared::declared;
 
 /// How deep graphs may be nested in attributes. Each level takes a few frames of the stack.
 const MAX_DEPTH: usize = 64;

@@ -31,7 +31,7 @@ impl<K> Default for Sessions<K> {
 }
 
 impl<K: Eq + Hash> Sessions<K> {
-    /// The model under `key` if it is open, and else what `open` opens, with the memory that it took. Several who ask at the same time
+    /// The model under `key` if it is open and runs, and else what `open` opens, with the memory that it took. Several who ask at the same time
     /// wait for one of them, and for the next one's try if that one gives up or fails.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl<K: Eq + Hash> Sessions<K> {
         let entry = {
             let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             sessions.retain(|_, entry| entry.strong_count() > 0);
-            let known = sessions.get(&key).and_then(Weak::upgrade);
+            let known = sessions.get(&key).and_then(Weak::upgrade).filter(|entry| !entry.has_ended());
             known.unwrap_or_else(|| {
                 let entry = Arc::new(Entry { open: OnceCell::new() });
                 sessions.insert(key, Arc::downgrade(&entry));
@@ -53,6 +53,13 @@ impl<K: Eq + Hash> Sessions<K> {
         };
         entry.open.get_or_try_init(|| open).await?;
         Ok(SharedModel { entry })
+    }
+}
+
+impl Entry {
+    /// Whether it was open, and runs no more.
+    fn has_ended(&self) -> bool {
+        self.open.get().is_some_and(|(model, _)| model.ended().is_some())
     }
 }
 

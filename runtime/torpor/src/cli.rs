@@ -24,6 +24,8 @@ pub(crate) enum Command {
     /// Run a host that serves the functions of manifests.
     Serve(Serve),
     /// Check manifests, and report all mistakes of all files at once.
+    ///
+    /// Where a manifest joins runs of a model (`batch`), its bundle is looked at too if it is there: whether the model can be run so.
     Check(Check),
     /// Print the JSON Schema of manifests, by which editors complete and check them.
     Schema,

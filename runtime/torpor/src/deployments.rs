@@ -58,6 +58,32 @@ pub(crate) fn check(texts: Vec<(PathBuf, String)>, variables: Variables) -> Resu
     manifests.into_iter().map(|(file, text, manifest)| absolute(Path::new(&file), text, manifest)).collect()
 }
 
+/// Checks what shows only in the bundles that manifests name: whether runs of a model can be joined where a manifest says so. A bundle
+/// that is not there is not looked at, and neither is one of which nothing is asked. Whoever signed it, nothing of it runs.
+///
+/// # Errors
+/// [`Diagnostics`] with every mistake of every manifest, or that a bundle is damaged or cannot be read.
+pub fn check_bundles(files: &[ManifestFile]) -> Result<()> {
+    let asked = |file: &&ManifestFile| {
+        file.manifest.models.values().any(|grant| grant.batch.is_some()) && file.manifest.bundle.is_file()
+    };
+    let mut mistakes = Vec::new();
+    for file in files.iter().filter(asked) {
+        let folder = tempfile::tempdir().context("cannot make a folder to look into bundles")?;
+        let bundle = accept_unsigned(&file.manifest.bundle, &Store::open(folder.path())?)?;
+        match torpor_engine::check_batches(&file.manifest, &bundle) {
+            Ok(()) => {}
+            Err(DeployError::Batch { model, reason }) => {
+                let keys = ["model", model.as_str(), "batch"];
+                let help = "leave `batch` out, or export the model with an open first dimension";
+                mistakes.push(mistake(&file.file.display().to_string(), &file.text, &keys, reason, help));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Diagnostics::merge(mistakes).map_or(Ok(()), |mistakes| Err(mistakes.into()))
+}
+
 /// The files that a source means, in the order of their names.
 pub(crate) fn files(source: &Path) -> io::Result<Vec<PathBuf>> {
     if !fs::metadata(source)?.is_dir() {

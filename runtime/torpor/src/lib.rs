@@ -15,7 +15,7 @@ pub use advice::{Advice, help};
 pub use backends::{
     Confinement, Libraries, Worker, confinement, isolate, load as load_backends, load_one as load_backend,
 };
-pub use deployments::{ManifestFile, Variables, read_manifests};
+pub use deployments::{ManifestFile, Variables, check_bundles, read_manifests};
 pub use host::{Config, Host, Trust, build};
 // The parts whose types `Config` and `Host` show to those who embed the host.
 pub use torpor_backend_onnxruntime::forbid_telemetry;

@@ -221,6 +221,7 @@ fn failure(error: Error) -> Failure {
         Error::Input(text) => Failure::Input(text),
         Error::Rejected { reason, .. } => Failure::Rejected(reason),
         Error::Cancelled => Failure::Cancelled,
+        Error::Ended { reason, .. } => Failure::Ended(reason),
         Error::Open { reason, .. } | Error::Run { reason, .. } => Failure::Failed(reason),
         other => Failure::Failed(other.to_string()),
     }

@@ -111,6 +111,10 @@ impl Shared {
             Failure::Rejected(reason) => Error::Rejected { backend: self.backend, reason },
             Failure::Failed(reason) => Error::Run { backend: self.backend, reason },
             Failure::Cancelled => Error::Cancelled,
+            Failure::Ended(reason) => {
+                self.process.ends().kill("after a run that failed no other can succeed, so it was killed");
+                Error::Ended { backend: self.backend, reason }
+            }
         })?;
         // Shapes stay unchecked: many models declare others than they give, in whichever process they run.
         let declared = self.signature.outputs.iter().map(|spec| (spec.name.as_str(), spec.dtype));
@@ -241,7 +245,12 @@ impl Taken {
     /// What to say of a failure. Waits until the worker's end is known, if it has ended.
     fn explain(self, failed: Failed) -> Error {
         match failed {
-            Failed::Said(error) => error,
+            Failed::Said(error) => {
+                if matches!(error, Error::Ended { .. }) {
+                    let _ = self.session.process.end();
+                }
+                error
+            }
             Failed::Channel(error) => self.session.broken(&error),
         }
     }

@@ -43,6 +43,8 @@ pub(crate) enum Failure {
     Rejected(String),
     Failed(String),
     Cancelled,
+    /// A run after which no other one succeeds.
+    Ended(String),
 }
 
 /// A message to be written.
@@ -160,6 +162,7 @@ impl Message {
             Failure::Rejected(text) => (2, text.as_str()),
             Failure::Failed(text) => (3, text.as_str()),
             Failure::Cancelled => (4, ""),
+            Failure::Ended(text) => (5, text.as_str()),
         };
         self.u8(kind);
         self.text(text);
@@ -364,6 +367,7 @@ impl Reader {
             2 => Failure::Rejected(text),
             3 => Failure::Failed(text),
             4 => Failure::Cancelled,
+            5 => Failure::Ended(text),
             _ => return Err(Malformed("there is no such failure")),
         }))
     }

@@ -4,13 +4,15 @@ use crate::{
     library::{Compiled, Port, Ports, Request},
     value::{self, Input, to_tensor},
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use torpor_nn::{BackendKind, Cancel, Error, Session};
 use torpor_tensor::{NamedTensor, Signature, TensorSpec};
 
 pub(crate) struct OvSession {
     signature: Signature,
     runs: Mutex<Runs>,
+    /// Why it runs no more: after a run that was short of memory, all later ones of the compiled model fail.
+    ended: OnceLock<String>,
 }
 
 /// Held while a run takes or gives back a request, never during the run.
@@ -26,7 +28,7 @@ impl OvSession {
     pub(crate) fn new(signature: Signature, compiled: Compiled) -> Result<Self, String> {
         // The first request takes the memory that a run needs, which a wake should, and not the first caller.
         let idle = vec![Arc::new(compiled.request()?)];
-        Ok(OvSession { signature, runs: Mutex::new(Runs { idle, compiled }) })
+        Ok(OvSession { signature, runs: Mutex::new(Runs { idle, compiled }), ended: OnceLock::new() })
     }
 
     fn runs(&self) -> MutexGuard<'_, Runs> {
@@ -82,8 +84,18 @@ impl Session for OvSession {
         self.runs().idle.push(request);
         outputs.map_err(|reason| match cancel.is_cancelled() {
             true => Error::Cancelled,
-            false => run_error(reason),
+            false => {
+                let error = run_error(reason);
+                if let Error::Ended { reason, .. } = &error {
+                    let _ = self.ended.set(reason.clone());
+                }
+                error
+            }
         })
+    }
+
+    fn ended(&self) -> Option<&str> {
+        self.ended.get().map(String::as_str)
     }
 }
 
@@ -125,7 +137,7 @@ fn run(request: &Arc<Request>, inputs: &[Input<'_>], cancel: &Cancel) -> Result<
 fn run_error(reason: String) -> Error {
     let backend = BackendKind::OpenVino;
     match ["bad_alloc", "allocate", "out of memory"].iter().any(|words| reason.contains(words)) {
-        true => Error::Run { backend, reason },
+        true => Error::Ended { backend, reason },
         false => Error::Rejected { backend, reason },
     }
 }
@@ -141,7 +153,7 @@ mod tests {
             "std::bad_alloc",
         ];
         for reason in short {
-            assert!(matches!(run_error(reason.to_owned()), Error::Run { .. }), "{reason}");
+            assert!(matches!(run_error(reason.to_owned()), Error::Ended { .. }), "{reason}");
         }
         let refused = "[CPU] Gather node with name 'g': indices are out of range";
         assert!(matches!(run_error(refused.to_owned()), Error::Rejected { .. }));

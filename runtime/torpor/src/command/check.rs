@@ -10,6 +10,7 @@ struct Checked {
 
 pub(crate) fn run(arguments: &Check, output: &Output) -> Result<(), Failure> {
     let manifests = super::manifests(&arguments.manifests)?;
+    torpor::check_bundles(&manifests)?;
     let functions = manifests.iter().map(|file| file.manifest.name.to_string()).collect();
     output.result(&Checked { functions }, |checked| {
         let (number, names) = (checked.functions.len(), checked.functions.join(", "));

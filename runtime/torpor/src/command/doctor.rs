@@ -6,6 +6,8 @@ use crate::{
     output::{Output, table},
 };
 use serde::Serialize;
+use std::num::NonZeroUsize;
+use torpor::engine::Processors;
 use torpor_nn::{BackendKind, Backends};
 
 /// One backend, in the order in which `auto` prefers them.
@@ -19,6 +21,8 @@ struct Report {
     /// The file that was loaded; absent for what is compiled in.
     #[serde(skip_serializing_if = "Option::is_none")]
     library: Option<String>,
+    /// Runs of one of its models that happen at the same time where the manifest does not say, each on one thread.
+    parallel: NonZeroUsize,
     /// What confines the worker processes of its models here.
     confined_by: Vec<&'static str>,
     /// What was sought where, and how to get it.
@@ -42,6 +46,7 @@ pub(crate) fn run(arguments: Doctor, output: &Output) -> Result<(), Failure> {
 }
 
 fn reports(backends: &Backends) -> Vec<Report> {
+    let parallel = Processors::here().runs(NonZeroUsize::MIN);
     let present = backends.present().map(|backend| {
         let report = Report {
             backend: backend.kind().name(),
@@ -49,6 +54,7 @@ fn reports(backends: &Backends) -> Vec<Report> {
             version: Some(backend.version().to_owned()),
             devices: backend.devices(),
             library: backend.library().map(|path| path.display().to_string()),
+            parallel,
             confined_by: torpor::confinement().parts,
             problem: None,
         };
@@ -59,7 +65,7 @@ fn reports(backends: &Backends) -> Vec<Report> {
         let backend = kind.name();
         let confined_by = torpor::confinement().parts;
         let (version, devices, library) = (None, Vec::new(), None);
-        (kind, Report { backend, available: false, version, devices, library, confined_by, problem })
+        (kind, Report { backend, available: false, version, devices, library, parallel, confined_by, problem })
     });
     let mut all: Vec<_> = present.chain(missing).collect();
     all.sort_by_key(|(kind, _)| *kind);
@@ -83,10 +89,11 @@ fn render(reports: &[Report]) -> String {
             text.push_str(&format!("\n{} is missing: {problem}\n", report.backend));
         }
     }
+    text.push_str(&format!("\n{}\n", Processors::here()));
     let torpor::Confinement { parts, lacks } = torpor::confinement();
     text.push_str(&match lacks {
-        None => format!("\nmodels with `isolation = \"process\"` are confined by {}\n", parts.join(" and ")),
-        Some(lacks) => format!("\nmodels with `isolation = \"process\"`: {lacks}\n"),
+        None => format!("models with `isolation = \"process\"` are confined by {}\n", parts.join(" and ")),
+        Some(lacks) => format!("models with `isolation = \"process\"`: {lacks}\n"),
     });
     text
 }

@@ -37,7 +37,9 @@ async fn serve(arguments: Serve, output: &Output) -> Result<()> {
         // Whatever deploying has half-written is made again by the next host, as after a crash.
         () = &mut shutdown => return Ok(()),
     };
-    tracing::info!(data = %host.data_address(), admin = %host.admin_address(), "serving");
+    tracing::info!(
+        data = %host.data_address(), admin = %host.admin_address(), threads = %torpor::engine::Processors::here(), "serving"
+    );
     if output.json {
         output.result(&addresses_of(&host), |_| String::new());
     }

@@ -41,6 +41,7 @@ fn failure() -> impl Strategy<Value = Failure> {
         text.prop_map(Failure::Input),
         text.prop_map(Failure::Rejected),
         text.prop_map(Failure::Failed),
+        text.prop_map(Failure::Ended),
         Just(Failure::Cancelled)
     ]
 }
