@@ -359,7 +359,12 @@ impl fmt::Display for Processors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (processors, runs) = (self.0.get(), self.runs(NonZeroUsize::MIN));
         let s = |number: usize| if number == 1 { "" } else { "s" };
-        write!(f, "{processors} processor{}: up to {runs} run{} of a model at a time, of 1 thread each", s(processors), s(runs.get()))
+        write!(
+            f,
+            "{processors} processor{}: up to {runs} run{} of a model at a time, of 1 thread each",
+            s(processors),
+            s(runs.get())
+        )
     }
 }
 

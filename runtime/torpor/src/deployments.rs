@@ -7,7 +7,9 @@ use std::{
     io::{self, Read},
     path::{Path, PathBuf},
 };
-use torpor_manifest::{Diagnostics, MAX_TEXT, Manifest, check_together, parse};
+use torpor_bundle::{Store, accept_unsigned};
+use torpor_engine::DeployError;
+use torpor_manifest::{Diagnostics, MAX_TEXT, Manifest, check_together, mistake, parse};
 
 /// What an environment variable holds that a manifest names; `None` where it is not set.
 pub type Variables = fn(&str) -> Option<OsString>;

@@ -167,7 +167,7 @@ impl Backend for Isolated {
 
 fn text(failure: Failure) -> String {
     match failure {
-        Failure::Input(text) | Failure::Rejected(text) | Failure::Failed(text) => text,
+        Failure::Input(text) | Failure::Rejected(text) | Failure::Failed(text) | Failure::Ended(text) => text,
         Failure::Cancelled => "it was cancelled".to_owned(),
     }
 }

@@ -184,11 +184,7 @@ enum Value {
 
 impl<R: Read + Seek> Reader<R> {
     /// Calls `field` with each field of the message that ends at `end`. Whatever it leaves unread of one is stepped over.
-    fn each(
-        &mut self,
-        end: u64,
-        mut field: impl FnMut(&mut Self, u32, Value) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn each(&mut self, end: u64, mut field: impl FnMut(&mut Self, u32, Value) -> io::Result<()>) -> io::Result<()> {
         while self.at < end {
             let tag = u32::try_from(self.varint()?).map_err(|_| malformed())?;
             let (value, length) = match tag & 7 {
