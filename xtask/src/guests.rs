@@ -12,6 +12,9 @@ use std::{
 /// No adapter is needed: guests import only what their WIT world names.
 const TARGET: &str = "wasm32-unknown-unknown";
 
+/// What the projects that `torpor new` makes are built for.
+const PROJECTS: [&str; 2] = [TARGET, "wasm32-wasip1"];
+
 /// What brings a Rust compiler with a standard library for Wasm to a Debian machine that rustup cannot help.
 const DEBIAN: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "wasi-libc"];
 
@@ -77,18 +80,14 @@ fn keep(tree: &Tree, file: &str) -> Result<()> {
 
 /// The first that works: what is there already, before what has to be fetched.
 fn toolchain() -> Result<Toolchain> {
-    if own() {
+    if own(TARGET) {
         return Ok(Toolchain::Own);
     }
     if let Some(debian) = debian() {
         return Ok(debian);
     }
-    if run::quiet(Command::new("rustup").arg("--version")) {
-        console::step("install", format!("the target {TARGET} by rustup"));
-        if run::quiet(Command::new("rustup").args(["target", "add", TARGET])) && own() {
-            return Ok(Toolchain::Own);
-        }
-        console::note("rustup cannot install it");
+    if installed(TARGET) {
+        return Ok(Toolchain::Own);
     }
     if rustix::process::geteuid().is_root() && Path::new("/usr/bin/apt-get").exists() {
         console::step("install", format!("{} by apt-get", DEBIAN.join(" ")));
@@ -111,9 +110,28 @@ fn toolchain() -> Result<Toolchain> {
 }
 
 /// Whether the developer's own compiler has the target.
-fn own() -> bool {
-    let library = run::output(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]));
+fn own(target: &str) -> bool {
+    let library = run::output(Command::new("rustc").args(["--print", "target-libdir", "--target", target]));
     library.is_ok_and(|path| Path::new(path.trim()).exists())
+}
+
+/// Has rustup install the target. False where it cannot, or is not there.
+fn installed(target: &str) -> bool {
+    if !run::quiet(Command::new("rustup").arg("--version")) {
+        return false;
+    }
+    console::step("install", format!("the target {target} by rustup"));
+    let installed = run::quiet(Command::new("rustup").args(["target", "add", target])) && own(target);
+    if !installed {
+        console::note("rustup cannot install it");
+    }
+    installed
+}
+
+/// Sees to it that the developer's own compiler has the targets of the projects that `torpor new` makes, where that can be done. Debian's
+/// builds its standard library itself, which those projects do not ask for.
+pub(crate) fn has_targets_of_projects() -> bool {
+    PROJECTS.iter().all(|target| own(target) || installed(target))
 }
 
 /// Debian's compiler, if it is there with the source of its standard library.

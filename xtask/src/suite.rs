@@ -3,7 +3,7 @@
 use crate::{
     bundles,
     conformance::Evidence,
-    console, python, run,
+    console, guests, python, run,
     setup::Assets,
     tree::{Tree, in_ci},
     up,
@@ -17,6 +17,9 @@ pub(crate) fn test(tree: &Tree, args: &[String]) -> Result<()> {
     if in_ci() {
         ensure!(assets.onnxruntime.is_some(), "there is no ONNX Runtime for this machine, and CI must test with it");
         ensure!(assets.openvino.is_some(), "there is no OpenVINO for this machine, and CI must test with it");
+    }
+    if !guests::has_targets_of_projects() {
+        console::note("the test that builds projects of `torpor new` is skipped: no Rust toolchain here has their targets");
     }
     let python = match python::ready() {
         Ok(folder) => Some(folder),
@@ -35,7 +38,7 @@ pub(crate) fn test(tree: &Tree, args: &[String]) -> Result<()> {
                 "docs/conformance.md is not compared with what the tests see, since a native library is missing",
             );
         }
-        guests(tree, &assets)?;
+        test_guests(tree, &assets)?;
         console::step("test", "the documentation of the host's workspace");
         run::run(with(tree, &assets, run::tied_cargo()).args(["test", "--release", "--workspace", "--doc"]))?;
     }
@@ -58,7 +61,7 @@ pub(crate) fn test(tree: &Tree, args: &[String]) -> Result<()> {
 }
 
 /// The guests' own tests, on this machine's processor and with the stable toolchain: they need no Wasm.
-fn guests(tree: &Tree, assets: &Assets) -> Result<()> {
+fn test_guests(tree: &Tree, assets: &Assets) -> Result<()> {
     console::step("test", "the guests' workspace");
     let mut command = with(tree, assets, run::tied_cargo());
     command.env("CARGO_TARGET_DIR", tree.guest_target()).args(["test", "--workspace", "--manifest-path"]);
