@@ -19,7 +19,9 @@ pub(crate) fn test(tree: &Tree, args: &[String]) -> Result<()> {
         ensure!(assets.openvino.is_some(), "there is no OpenVINO for this machine, and CI must test with it");
     }
     if !guests::has_targets_of_projects() {
-        console::note("the test that builds projects of `torpor new` is skipped: no Rust toolchain here has their targets");
+        console::note(
+            "the test that builds projects of `torpor new` is skipped: no Rust toolchain here has their targets",
+        );
     }
     let python = match python::ready() {
         Ok(folder) => Some(folder),

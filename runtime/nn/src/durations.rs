@@ -1,9 +1,10 @@
 //! How long runs take, learned by the size of their inputs; and which of them are shorter than the way to a worker thread and back.
 //!
-//! What is expected is a moving average. Whether a run may happen on its caller's thread has a price limit. A run that was not quick must be made up for by a quick one, on a worker, for every begun 100 µs
-//! that it took, before a caller's thread is trusted with such runs again. So whatever a model does, what its surprises cost an
-//! async thread stays within 100 µs for each run. A run that only looks slow, because its thread lost the processor for a moment,
-//! sends one or two others the longer way.
+//! What is expected is a moving average. How long the way is differs from machine to machine, so it is learned too. Whether a run
+//! may happen on its caller's thread has a price limit. A run that was not quick must be made up for by a quick one, on a worker, for
+//! every begun 100 µs that it took, before a caller's thread is trusted with such runs again. So whatever a model does, what its
+//! surprises cost an async thread stays within 100 µs for each run. A run that only looks slow, because its thread lost the processor
+//! for a moment, sends one or two others the longer way.
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -11,7 +12,7 @@ use std::{
 };
 use torpor_tensor::NamedTensor;
 
-/// About what a hop to another thread and back takes, with the processors busy.
+/// About what a hop to another thread and back takes at least, with the processors busy.
 const QUICK: Duration = Duration::from_micros(20);
 /// Quick runs before the first one that may happen on its caller's thread.
 const PROBATION: u32 = 16;
@@ -28,6 +29,8 @@ pub(crate) struct Durations {
     missing: [AtomicU32; CLASSES],
     /// For each class of sizes, the average in nanoseconds; zero before the first run.
     averages: [AtomicU64; CLASSES],
+    /// The average time in nanoseconds until a worker that slept began to work; zero before the first time.
+    way: AtomicU64,
 }
 
 /// Inputs of about the same size, for which runs are expected to take about the same time.
@@ -50,6 +53,7 @@ impl Durations {
         Durations {
             missing: [const { AtomicU32::new(PROBATION) }; CLASSES],
             averages: [const { AtomicU64::new(0) }; CLASSES],
+            way: AtomicU64::new(0),
         }
     }
 
@@ -68,18 +72,32 @@ impl Durations {
         // Two runs that end at the same time may count as one, which only means to learn more slowly.
         let missing = &self.missing[class.0];
         let now = missing.load(Ordering::Relaxed);
-        let next = if took <= QUICK { now.saturating_sub(1) } else { now.saturating_add(made_up(took)) };
+        let next = if took <= self.limit() { now.saturating_sub(1) } else { now.saturating_add(made_up(took)) };
         if next != now {
             missing.store(next, Ordering::Relaxed);
         }
-        let average = &self.averages[class.0];
-        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let next = match average.load(Ordering::Relaxed) {
-            0 => took,
-            now => now - now / AVERAGED + took / AVERAGED,
-        };
-        average.store(next, Ordering::Relaxed);
+        average(&self.averages[class.0], took);
     }
+
+    /// Learns how long a worker that slept took until it began to work.
+    pub(crate) fn learn_way(&self, took: Duration) {
+        average(&self.way, took);
+    }
+
+    /// What a quick run takes at most. The way back is as long again, which is left as the gain.
+    fn limit(&self) -> Duration {
+        Duration::from_nanos(self.way.load(Ordering::Relaxed)).clamp(QUICK, MADE_UP)
+    }
+}
+
+/// Moves an average in nanoseconds. It is zero before the first time.
+fn average(average: &AtomicU64, took: Duration) {
+    let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+    let next = match average.load(Ordering::Relaxed) {
+        0 => took,
+        now => now - now / AVERAGED + took / AVERAGED,
+    };
+    average.store(next, Ordering::Relaxed);
 }
 
 /// How many quick runs make up for one that took `took`.
@@ -121,6 +139,24 @@ mod tests {
         assert_eq!(until_trusted(&durations, class(8)), 10_000);
         durations.learn(class(8), Duration::MAX);
         assert!(!durations.quick(class(8)));
+    }
+
+    #[test]
+    fn the_longer_the_way_the_longer_a_quick_run() {
+        let durations = Durations::new();
+        let quick = |took| {
+            (0..20).for_each(|_| durations.learn(class(8), Duration::from_micros(took)));
+            durations.quick(class(8))
+        };
+        assert!(!quick(40));
+        for _ in 0..100 {
+            durations.learn_way(Duration::from_micros(60));
+        }
+        // Those that were too slow are made up for first.
+        assert!(!quick(40) && quick(40));
+        // However long the way is, an async thread is no place for a long run.
+        (0..100).for_each(|_| durations.learn_way(Duration::from_secs(1)));
+        assert!(!quick(150));
     }
 
     #[test]

@@ -405,7 +405,10 @@ impl Runner {
 
     /// Runs jobs until the queue is closed.
     fn work(self: &Arc<Self>, queue: &Arc<Queue<Job>>) {
-        while let Some((job, place)) = queue.pop() {
+        while let Some((job, place, slept)) = queue.pop() {
+            if slept {
+                self.durations.learn_way(job.asked.elapsed());
+            }
             let mut work = self.begin(queue, job, true);
             let mut place = Some(place);
             while let Some(one) = work.pop() {

@@ -149,16 +149,18 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Takes the next item and a place for it, and waits for both. `None` once the queue is closed and empty.
-    pub(crate) fn pop(self: &Arc<Self>) -> Option<(T, Place<T>)> {
+    /// Takes the next item and a place for it, and waits for both; tells whether it waited. `None` once the queue is closed and empty.
+    pub(crate) fn pop(self: &Arc<Self>) -> Option<(T, Place<T>, bool)> {
         let mut state = self.state();
+        let mut waited = false;
         loop {
-            if let Some(item) = self.next(&mut state) {
-                return Some(item);
+            if let Some((item, place)) = self.next(&mut state) {
+                return Some((item, place, waited));
             }
             if state.closed && state.waiting == 0 {
                 return None;
             }
+            waited = true;
             state.idle += 1;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.idle -= 1;
@@ -274,7 +276,7 @@ mod tests {
     }
 
     fn pop<T>(queue: &Arc<Queue<T>>) -> Option<T> {
-        queue.pop().map(|(item, _place)| item)
+        queue.pop().map(|(item, ..)| item)
     }
 
     #[test]
@@ -387,7 +389,7 @@ mod tests {
                 let queue = Arc::clone(&queue);
                 std::thread::spawn(move || {
                     let taken = std::iter::from_fn(|| {
-                        let (item, _place) = queue.pop()?;
+                        let (item, _place, _) = queue.pop()?;
                         assert!(queue.state().places < PLACES);
                         Some(item)
                     });
