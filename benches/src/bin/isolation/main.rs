@@ -4,10 +4,11 @@
 //! `docs/benchmarks.md` says what the numbers mean.
 #![expect(clippy::print_stderr, reason = "a command talks to the one who typed it")]
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use std::{
-    process::ExitCode,
+    io::{Read, Write},
+    process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
 use torpor::{
@@ -94,6 +95,10 @@ fn main() -> Result<ExitCode> {
     for function in host.functions() {
         runtime.block_on(function.retire());
     }
+    eprintln!("a byte to another process and back");
+    let mut group = Group::new("no model at all, µs");
+    group.add("a byte through a pipe to another process, and back", there_and_back(calls)?);
+    results.add(group);
     Ok(if results.finish(&outputs)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -143,6 +148,23 @@ async fn wakes(functions: [Function; 2], inputs: Vec<NamedTensor>, count: usize)
         }
     }
     Ok(times)
+}
+
+/// Microseconds that a byte takes to another process and back, which does nothing else: on this machine no worker can be nearer.
+fn there_and_back(count: usize) -> Result<Vec<f64>> {
+    let mut other = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let (to, from) = (other.stdin.take(), other.stdout.take());
+    let (mut to, mut from) = to.zip(from).context("the pipes were asked for")?;
+    let times = (0..WARM_UP + count).map(|_| {
+        let start = Instant::now();
+        to.write_all(&[0])?;
+        from.read_exact(&mut [0])?;
+        Ok(micros(start.elapsed()))
+    });
+    let times = times.skip(WARM_UP).collect::<Result<_>>();
+    drop(to);
+    other.wait()?;
+    times
 }
 
 /// Microseconds of one call.
