@@ -75,14 +75,8 @@ pub(crate) fn bench(tree: &Tree, name: &str, args: &[String]) -> Result<()> {
     let assets = up::prepare(tree)?;
     console::step("measure", name);
     let mut build = run::tied_cargo();
-    run::run(build.current_dir(&tree.root).args([
-        "build",
-        "--release",
-        "--workspace",
-        "--bins",
-        "--exclude",
-        "xtask",
-    ]))?;
+    // The whole workspace, as everywhere: without some part of it libraries would be built anew with other features.
+    run::run(build.current_dir(&tree.root).args(["build", "--release", "--workspace", "--bins"]))?;
     run::run(with(tree, &assets, run::tied(tree.release().join(name))).args(args))
 }
 
