@@ -85,6 +85,7 @@ impl Record {
             Ok(_) => Outcome::Answered,
             Err(CallError::InvalidInput(_)) => Outcome::Refused,
             Err(CallError::QueueFull { .. } | CallError::NoMemory { .. }) => Outcome::Shed,
+            Err(CallError::Overloaded { .. }) => Outcome::Overloaded,
             Err(CallError::Deadline { .. }) => Outcome::Late,
             Err(CallError::Unavailable { .. } | CallError::ModelEnded { .. } | CallError::Failed { .. }) => {
                 Outcome::Failed

@@ -37,7 +37,7 @@ async fn call(
     body: RequestBody,
 ) -> Result<Answer<http::Response<ResponseBody>>, CallError> {
     let input = read(function, body).await?;
-    let lease = function.acquire(&record.lacked_memory).await?;
+    let lease = function.acquire(record.deadline(), &record.lacked_memory).await?;
     record.marks.admitted(lease.wake.clone());
     let output = run(&lease, record, input).await.map_err(|error| lease.explained(error))?;
     record.marks.answered(lease.first_run());
@@ -74,6 +74,7 @@ async fn run(lease: &Lease, record: &Record, input: Bytes) -> Result<Bytes, Call
         Ok(()) => Ok(output.take()),
         Err(error) => match error.downcast_ref::<I32Exit>() {
             Some(I32Exit(0)) => Ok(output.take()),
+            _ if instance.store.data().is_late => Err(function.too_busy()),
             Some(I32Exit(code)) => Err(function.failed(&format!("it exited with code {code}"))),
             None => Err(function.failed(&format!("{error:#}"))),
         },

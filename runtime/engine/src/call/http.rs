@@ -46,7 +46,7 @@ impl Function {
         }
         let mut record = Record::new(function);
         let deadline = record.deadline();
-        let lease = tokio::time::timeout_at(deadline.into(), function.acquire(&record.lacked_memory)).await;
+        let lease = tokio::time::timeout_at(deadline.into(), function.acquire(deadline, &record.lacked_memory)).await;
         let lease = lease.unwrap_or_else(|_| Err(record.late()));
         let lease = lease.inspect_err(|error| record.note::<()>(&Err(error.clone())))?;
 
@@ -103,7 +103,9 @@ async fn run(
     let request = request.map(|body| body.map_err(|error| HttpError::InternalError(Some(error.to_string()))));
     let request = store.data_mut().http().new_incoming_request(Scheme::Http, request).map_err(trapped)?;
     let response = store.data_mut().http().new_response_outparam(response).map_err(trapped)?;
-    guest.wasi_http_incoming_handler().call_handle(&mut *store, request, response).await.map_err(trapped)?;
+    let handled = guest.wasi_http_incoming_handler().call_handle(&mut *store, request, response).await;
+    let is_late = store.data().is_late;
+    handled.map_err(|error| if is_late { function.too_busy() } else { trapped(error) })?;
     ending.orderly();
     Ok(())
 }

@@ -1,0 +1,240 @@
+//! How fast a function gets through its requests, and so when one that comes now would be answered.
+//!
+//! What is learned is the time from one request's end to the next one's while some run: by so much each of them delays those behind
+//! it, whether they take turns at a processor, a model or what other functions leave of either. It depends on how many run at the same
+//! time, so each class of that number has an average of its own. What no request has confirmed for a while is not believed any more:
+//! a guess that lets nobody in would else stand for ever.
+
+use std::time::{Duration, Instant};
+
+/// Ends from which a first average is made.
+const FIRST: u32 = 4;
+/// The fewest ends that an average goes back.
+const AVERAGED: u32 = 8;
+/// For how long an average is believed, beside the time that this number of ends would take.
+const BELIEVED: Duration = Duration::from_secs(1);
+const BELIEVED_ENDS: u32 = 16;
+/// From one end to the next: up to here any growth is believed at once.
+const LITTLE: Duration = Duration::from_millis(1);
+
+/// What is known of one function. Takes next to no memory before its first request.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// For each number of binary digits of how many run at the same time, one first.
+    classes: Vec<Class>,
+    round: Round,
+    /// When the last request ended or, if none was left then, when the first began since.
+    since: Option<Instant>,
+}
+
+/// As many ends as there were requests at the same time. Fewer would not tell how fast they come, since those of one batch end
+/// together.
+#[derive(Debug, Default)]
+struct Round {
+    /// The most that ran at the same time.
+    running: u32,
+    ends: u32,
+    /// How long any of them ran.
+    took: Duration,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Class {
+    /// From one end to the next.
+    step: Duration,
+    ends: u32,
+    /// When the last of them was.
+    at: Option<Instant>,
+}
+
+impl Pace {
+    /// A request begins while `others` run.
+    pub(crate) fn begins(&mut self, others: usize, now: Instant) {
+        if others == 0 {
+            self.since = Some(now);
+        }
+        self.round.running = self.round.running.max(narrow(others.saturating_add(1)));
+    }
+
+    /// One of `running` requests ends.
+    pub(crate) fn ends(&mut self, running: usize, now: Instant) {
+        let step = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.since = Some(now);
+        self.round.ends += 1;
+        self.round.took += step;
+        if self.round.ends < self.round.running {
+            return;
+        }
+        let left = Round { running: narrow(running.saturating_sub(1)), ..Round::default() };
+        let round = std::mem::replace(&mut self.round, left);
+        let class = class(round.running);
+        if self.classes.len() <= class {
+            self.classes.resize(class + 1, Class::default());
+        }
+        self.classes[class].learn(&round, now);
+    }
+
+    /// How long until a request is answered that comes behind `running` others and `waiting` more, where `places` may run at the
+    /// same time. `None` where nothing is known.
+    pub(crate) fn until_end(&self, running: usize, waiting: usize, places: usize, now: Instant) -> Option<Duration> {
+        let place = narrow(running.saturating_add(waiting).saturating_add(1));
+        let step = self.step(place.min(narrow(places)), now)?;
+        // The next end is as much nearer as the last one is past.
+        let done = match (running, self.since) {
+            (1.., Some(since)) => now.saturating_duration_since(since).min(step),
+            _ => Duration::ZERO,
+        };
+        Some(step.saturating_mul(place).saturating_sub(done))
+    }
+
+    fn step(&self, running: u32, now: Instant) -> Option<Duration> {
+        let class = class(running);
+        let mut classes = self.classes.iter().enumerate().take(class + 1).rev();
+        let (index, known) = classes.find(|(_, known)| known.is_believed(now))?;
+        // Of so many at once nobody knows. Each may have a processor of its own.
+        Some(known.step / (1 << (class - index)))
+    }
+}
+
+impl Class {
+    fn is_believed(&self, now: Instant) -> bool {
+        let old = self.at.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
+        self.ends >= FIRST && old <= BELIEVED + self.step.saturating_mul(BELIEVED_ENDS)
+    }
+
+    fn learn(&mut self, round: &Round, now: Instant) {
+        // Judged as of when the round began: that it took long is no reason to forget what was usual.
+        if !self.is_believed(now.checked_sub(round.took).unwrap_or(now)) && self.ends >= FIRST {
+            *self = Class::default();
+        }
+        let ends = round.ends.max(1);
+        let settled = self.ends >= AVERAGED;
+        let averaged = self.ends.saturating_add(ends).min(ends.saturating_mul(2).max(AVERAGED));
+        let next = (self.step.saturating_mul(averaged - ends) + round.took) / averaged;
+        // A pause of the whole machine looks like a very slow request, and says little of those to come.
+        self.step = if settled { next.min(self.step.saturating_mul(2).max(LITTLE)) } else { next };
+        self.ends = self.ends.saturating_add(ends);
+        self.at = Some(now);
+    }
+}
+
+fn class(running: u32) -> usize {
+    running.max(1).ilog2() as usize
+}
+
+fn narrow(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A pace, and a clock that moves only when told.
+    struct Scene {
+        pace: Pace,
+        now: Instant,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            Scene { pace: Pace::default(), now: Instant::now() }
+        }
+
+        /// One request after the other.
+        fn alone(&mut self, times: usize, takes: Duration) {
+            for _ in 0..times {
+                self.pace.begins(0, self.now);
+                self.now += takes;
+                self.pace.ends(1, self.now);
+            }
+        }
+
+        /// So many at the same time, all the while. `together` end in each step, and others take their places.
+        fn crowded(&mut self, steps: usize, running: usize, together: usize, step: Duration) {
+            (0..running).for_each(|others| self.pace.begins(others, self.now));
+            for _ in 0..steps {
+                self.now += step;
+                (0..together).for_each(|ended| self.pace.ends(running - ended, self.now));
+                (0..together).rev().for_each(|missing| self.pace.begins(running - 1 - missing, self.now));
+            }
+        }
+
+        /// In microseconds, for one that comes behind so many that run or wait.
+        fn until_end(&self, running: usize, waiting: usize) -> Option<u128> {
+            self.pace.until_end(running, waiting, 16, self.now).map(|time| time.as_micros())
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_of_what_nobody_has_seen() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.until_end(3, 3), None);
+        scene.alone(3, 8 * MS);
+        assert_eq!(scene.until_end(0, 0), None, "three are too few");
+        scene.alone(1, 8 * MS);
+        assert_eq!(scene.until_end(0, 0), Some(8000));
+    }
+
+    #[test]
+    fn those_ahead_count() {
+        let mut scene = Scene::new();
+        scene.crowded(64, 16, 1, 4 * MS);
+        assert_eq!(scene.until_end(15, 0), Some(64_000));
+        assert_eq!(scene.until_end(16, 8), Some(100_000));
+        scene.now += 3 * MS;
+        assert_eq!(scene.until_end(16, 8), Some(97_000), "the next one is nearly done");
+        scene.now += 30 * MS;
+        assert_eq!(scene.until_end(16, 8), Some(96_000), "and late");
+    }
+
+    #[test]
+    fn more_at_once_may_be_faster_until_it_was_seen() {
+        let mut scene = Scene::new();
+        scene.alone(8, 8 * MS);
+        assert_eq!(scene.until_end(7, 0), Some(8000));
+        scene.crowded(64, 8, 1, 4 * MS);
+        assert_eq!(scene.until_end(7, 0), Some(32_000));
+    }
+
+    #[test]
+    fn those_of_one_batch_share_its_time() {
+        let mut scene = Scene::new();
+        scene.crowded(20, 16, 8, 32 * MS);
+        assert_eq!(scene.until_end(15, 0), Some(64_000));
+    }
+
+    #[test]
+    fn time_without_requests_does_not_count() {
+        let mut scene = Scene::new();
+        for _ in 0..10 {
+            scene.alone(1, 8 * MS);
+            scene.now += 100 * MS;
+        }
+        assert_eq!(scene.until_end(0, 0), Some(8000));
+    }
+
+    #[test]
+    fn one_pause_says_little() {
+        let mut scene = Scene::new();
+        scene.alone(20, 8 * MS);
+        scene.alone(1, 2000 * MS);
+        assert_eq!(scene.until_end(0, 0), Some(16_000));
+        scene.alone(30, 8 * MS);
+        assert!(scene.until_end(0, 0).unwrap() < 8300);
+    }
+
+    #[test]
+    fn what_nobody_confirms_is_forgotten() {
+        let mut scene = Scene::new();
+        scene.crowded(32, 16, 1, 500 * MS);
+        assert!(scene.until_end(15, 0).is_some());
+        scene.now += Duration::from_secs(10);
+        assert_eq!(scene.until_end(15, 0), None);
+        // And it has no part in what is learned then.
+        scene.crowded(16, 16, 1, MS);
+        assert_eq!(scene.until_end(15, 0), Some(16_000));
+    }
+}
