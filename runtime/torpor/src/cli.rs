@@ -94,9 +94,12 @@ pub(crate) struct Serve {
     pub(crate) addresses: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) libraries: Libraries,
-    /// Connections that may be open at the same time.
+    /// Connections that may be open at the same time. For more, those have to go that have been silent for longest.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections: u32,
+    /// How long a client may take over the head of a request, say nothing between two, and read nothing of an answer.
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub(crate) client_timeout: humantime::Duration,
     /// Instances that may exist at the same time, of all functions together.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) max_instances: u32,

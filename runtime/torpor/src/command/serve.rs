@@ -51,6 +51,7 @@ async fn serve(arguments: Serve, output: &Output) -> Result<()> {
 
 fn config(arguments: Serve) -> Config {
     let connections = usize::try_from(arguments.max_connections).unwrap_or(usize::MAX);
+    let patience = arguments.client_timeout.into();
     Config {
         manifests: arguments.manifests,
         variables: cli::variable,
@@ -61,7 +62,7 @@ fn config(arguments: Serve) -> Config {
         gateway: torpor_gateway::Config {
             data: arguments.listen,
             admin: arguments.admin,
-            limits: Limits { connections, ..Limits::default() },
+            limits: Limits { connections, header_timeout: patience, write_timeout: patience, ..Limits::default() },
             drain: arguments.drain.into(),
         },
         libraries: arguments.libraries.into(),
