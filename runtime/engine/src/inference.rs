@@ -108,8 +108,9 @@ impl Guest {
                     Which::Loaded(_) => "(loaded)",
                 };
                 // Under overload there are very many of these, and the metrics count them.
-                self.is_late |= matches!(error, torpor_nn::Error::Late);
-                if !matches!(error, torpor_nn::Error::Late) {
+                let is_late = matches!(error, torpor_nn::Error::Late);
+                self.is_late |= is_late;
+                if !is_late {
                     self.models.report(name, &error);
                 }
                 let (code, text) = match error {

@@ -20,8 +20,8 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 const AT_ONCE: u32 = 2;
 /// A function that stays warm for this long has not failed in a row.
 const STEADY: Duration = Duration::from_secs(60);
-/// What an arriving request keeps in reserve: this part of the time that it is expected to take. No pace is even, so without
-/// it half of those who are let in last would come too late.
+/// What an arriving request keeps in reserve: this part of the time for which others are expected to delay it. No pace is even, so
+/// without it half of those who are let in last would come too late.
 const RESERVE: u32 = 4;
 
 /// What the manifest says about scaling.
@@ -193,9 +193,11 @@ impl Lifecycle {
         if !free && self.waiting >= room {
             return Arrival::Full;
         }
-        let until_answer = self.until_answer(self.waiting, now).filter(|_| !alone);
-        if let Some(by) = until_answer.and_then(|time| late_by(now, time.saturating_add(time / RESERVE), deadline)) {
-            return Arrival::Late(by);
+        if let Some(time) = self.until_answer(self.waiting, now).filter(|_| !alone) {
+            let reserve = time.saturating_sub(self.pace.undisturbed()) / RESERVE;
+            if let Some(by) = late_by(now, time.saturating_add(reserve), deadline) {
+                return Arrival::Late(by);
+            }
         }
         if free {
             self.begin(now);

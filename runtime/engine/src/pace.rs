@@ -42,6 +42,8 @@ struct Round {
 struct Class {
     /// From one end to the next.
     step: Duration,
+    /// From a request's beginning to its end.
+    hold: Duration,
     ends: u32,
     /// When the last of them was.
     at: Option<Instant>,
@@ -77,22 +79,29 @@ impl Pace {
     /// How long until a request is answered that comes behind `running` others and `waiting` more, where `places` may run at the
     /// same time. `None` where nothing is known.
     pub(crate) fn until_end(&self, running: usize, waiting: usize, places: usize, now: Instant) -> Option<Duration> {
-        let place = narrow(running.saturating_add(waiting).saturating_add(1));
-        let step = self.step(place.min(narrow(places)), now)?;
+        let ahead = narrow(running.saturating_add(waiting));
+        let together = ahead.saturating_add(1).min(narrow(places));
+        let class = class(together);
+        let mut classes = self.classes.iter().enumerate().take(class + 1).rev();
+        let (hold, step) = match classes.find(|(_, known)| known.is_believed(now))? {
+            // Where they do not delay each other it is the hold that stays the same within a class, and else the step.
+            (index, known) if index == class => (known.hold.min(known.step.saturating_mul(together)), known.step),
+            // Of so many at once nobody knows. Each may have a processor of its own.
+            (_, known) => (known.hold, known.hold / together),
+        };
         // The next end is as much nearer as the last one is past.
         let done = match (running, self.since) {
             (1.., Some(since)) => now.saturating_duration_since(since).min(step),
             _ => Duration::ZERO,
         };
-        Some(step.saturating_mul(place).saturating_sub(done))
+        let in_line = step.saturating_mul(ahead.saturating_add(1) - together);
+        Some(hold.saturating_add(in_line).saturating_sub(done))
     }
 
-    fn step(&self, running: u32, now: Instant) -> Option<Duration> {
-        let class = class(running);
-        let mut classes = self.classes.iter().enumerate().take(class + 1).rev();
-        let (index, known) = classes.find(|(_, known)| known.is_believed(now))?;
-        // Of so many at once nobody knows. Each may have a processor of its own.
-        Some(known.step / (1 << (class - index)))
+    /// How long a request takes when others delay it least.
+    pub(crate) fn undisturbed(&self) -> Duration {
+        let known = self.classes.iter().filter(|class| class.ends >= FIRST);
+        known.map(|class| class.hold).min().unwrap_or_default()
     }
 }
 
@@ -110,9 +119,13 @@ impl Class {
         let ends = round.ends.max(1);
         let settled = self.ends >= AVERAGED;
         let averaged = self.ends.saturating_add(ends).min(ends.saturating_mul(2).max(AVERAGED));
-        let next = (self.step.saturating_mul(averaged - ends) + round.took) / averaged;
-        // A pause of the whole machine looks like a very slow request, and says little of those to come.
-        self.step = if settled { next.min(self.step.saturating_mul(2).max(LITTLE)) } else { next };
+        let average = |before: Duration, seen: Duration| {
+            let next = (before.saturating_mul(averaged - ends) + seen.saturating_mul(ends)) / averaged;
+            // A pause of the whole machine looks like a very slow request, and says little of those to come.
+            if settled { next.min(before.saturating_mul(2).max(LITTLE)) } else { next }
+        };
+        let step = round.took / ends;
+        (self.step, self.hold) = (average(self.step, step), average(self.hold, step.saturating_mul(round.running)));
         self.ends = self.ends.saturating_add(ends);
         self.at = Some(now);
     }
@@ -197,6 +210,15 @@ mod tests {
         assert_eq!(scene.until_end(7, 0), Some(8000));
         scene.crowded(64, 8, 1, 4 * MS);
         assert_eq!(scene.until_end(7, 0), Some(32_000));
+    }
+
+    #[test]
+    fn those_that_do_not_delay_each_other_take_as_long_as_one() {
+        let mut scene = Scene::new();
+        scene.crowded(16, 2, 2, 60 * MS);
+        scene.crowded(24, 3, 3, 60 * MS);
+        assert_eq!((scene.pace.undisturbed(), scene.until_end(2, 0)), (60 * MS, Some(60_000)));
+        assert_eq!(scene.until_end(15, 0), Some(60_000));
     }
 
     #[test]

@@ -251,13 +251,13 @@ fn who_would_come_too_late_is_turned_away_at_once() {
     let mut scene = Scene::warm(1, 8);
     scene.serve(8, 10 * MS);
     assert_eq!(scene.arrive_within(30 * MS), Arrival::Run);
-    // The second is done after 20 ms, and keeps 5 in reserve.
-    assert_eq!(scene.arrive_within(24 * MS), Arrival::Late(MS));
-    assert_eq!(scene.arrive_within(25 * MS), Arrival::Wait);
-    assert_eq!(scene.arrive_within(37 * MS), Arrival::Late(MS / 2));
+    // The second is done after 20 ms, and keeps a quarter of the 10 in reserve for which it is delayed.
+    assert_eq!(scene.arrive_within(22 * MS), Arrival::Late(MS / 2));
+    assert_eq!(scene.arrive_within(23 * MS), Arrival::Wait);
     assert_eq!(scene.life.until_served(scene.now), Some(20 * MS));
-    scene.now += 5 * MS;
-    assert_eq!(scene.arrive_within(37 * MS), Arrival::Wait, "half of the first is done");
+    assert_eq!(scene.arrive_within(34 * MS), Arrival::Late(MS));
+    scene.now += 4 * MS;
+    assert_eq!(scene.arrive_within(34 * MS), Arrival::Wait, "part of the first is done");
     assert_eq!((scene.life.active(), scene.life.waiting()), (1, 2));
 }
 
