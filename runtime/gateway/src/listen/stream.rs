@@ -12,12 +12,11 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
 
-pub(super) struct Stream {
-    stream: TcpStream,
+pub(super) struct Stream<S> {
+    stream: S,
     ear: Ear,
     /// How long a client may take nothing of what waits for it.
     limit: Duration,
@@ -27,8 +26,8 @@ pub(super) struct Stream {
     waits: bool,
 }
 
-impl Stream {
-    pub(super) fn new(stream: TcpStream, limit: Duration, ear: Ear) -> Self {
+impl<S> Stream<S> {
+    pub(super) fn new(stream: S, limit: Duration, ear: Ear) -> Self {
         Stream { stream, ear, limit, timer: None, waits: false }
     }
 
@@ -52,7 +51,7 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -62,7 +61,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.written(result, context)
@@ -87,5 +86,41 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::places::Places, *};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    /// A stream, of which 16 bytes may wait, and the client at its other end.
+    async fn pair(limit: Duration) -> (Stream<DuplexStream>, DuplexStream) {
+        let (client, here) = duplex(16);
+        (Stream::new(here, limit, Places::new(1).take().await.ear()), client)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_gets_everything() {
+        let (mut stream, mut client) = pair(Duration::from_secs(600)).await;
+        let mut read = Vec::new();
+        let write = async {
+            stream.write_all(&[1; 1000]).await.unwrap();
+            drop(stream);
+        };
+        tokio::join!(write, async { client.read_to_end(&mut read).await.unwrap() });
+        assert_eq!(read, [1; 1000]);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_given_up() {
+        let (mut stream, mut client) = pair(Duration::from_millis(1)).await;
+        let error = stream.write_all(&[1; 1000]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(stream);
+        // What it could have read is still there.
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, [1; 16]);
     }
 }
