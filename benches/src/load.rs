@@ -3,6 +3,7 @@
 //! The client shares the machine with the servers, so it does as little as it can: it writes the same bytes again and again,
 //! and of an answer it reads the status and the length.
 
+use crate::statistics::{micros, quantile};
 use anyhow::{Context, Result, ensure};
 use std::{
     net::SocketAddr,
@@ -14,7 +15,6 @@ use tokio::{
     net::TcpStream,
     task::JoinSet,
 };
-use crate::statistics::{micros, quantile};
 
 const MAX_HEADERS: usize = 32;
 

@@ -4,7 +4,7 @@
 use crate::fixture::{Manifest, Raw, TestHost, forever, raw::status, until};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
-use std::{fs, net::TcpStream, thread, time::Duration};
+use std::{fs, net::TcpStream, thread};
 
 /// A request to the probe that takes a place for so many milliseconds, and no processor.
 fn taking(milliseconds: u64) -> String {
@@ -84,11 +84,7 @@ fn a_caller_that_never_reads_is_given_up() {
 
 #[test]
 fn a_head_that_never_ends_is_given_up() {
-    let host = TestHost::builder()
-        .function("probe", |manifest| manifest)
-        .flag("--client-timeout")
-        .flag("1s")
-        .start();
+    let host = TestHost::builder().function("probe", |manifest| manifest).flag("--client-timeout").flag("1s").start();
     let mut slow: Vec<_> = (0..20).map(|_| Raw::connect(host.data)).collect();
     let mut bytes = "GET /v2 HTTP/1.1\r\nhost: x\r\nx: ".bytes().chain(std::iter::repeat(b'y'));
     until("the host has given them up", || {

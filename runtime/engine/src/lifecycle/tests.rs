@@ -96,10 +96,7 @@ fn the_queue_is_bounded() {
 #[test]
 fn a_sleeping_function_refuses_nobody_whom_it_could_serve_awake() {
     let mut scene = Scene::new(2, 0);
-    assert_eq!(
-        (scene.arrive(), scene.arrive(), scene.arrive()),
-        (Arrival::WaitAndWake, Arrival::Wait, Arrival::Full)
-    );
+    assert_eq!((scene.arrive(), scene.arrive(), scene.arrive()), (Arrival::WaitAndWake, Arrival::Wait, Arrival::Full));
 }
 
 #[test]

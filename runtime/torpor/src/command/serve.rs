@@ -6,8 +6,8 @@ use crate::{
     output::Output,
 };
 use anyhow::{Context, Result};
-use std::{io::Write, path::Path, pin::pin};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::{io::Write, path::Path, pin::pin};
 use tokio::signal::unix::{SignalKind, signal};
 use torpor::{Advice, Config, Host, Trust};
 use torpor_gateway::Limits;
