@@ -94,6 +94,11 @@ impl Record {
     }
 }
 
+/// Whether a call that ended by itself was tried: a model may have had no time for it.
+fn was_tried<T>(result: &Result<T, CallError>) -> bool {
+    !matches!(result, Err(CallError::Overloaded { .. }))
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         self.function.metrics.ended(self.outcome, self.arrived.elapsed());

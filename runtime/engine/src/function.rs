@@ -109,6 +109,8 @@ pub(crate) struct Lease {
     pub(crate) wake: Option<WakeTiming>,
     /// `None` only while being dropped.
     warm: Option<Arc<Warm>>,
+    /// Whether the request ran to its end, whatever that was, and was not given up.
+    pub(crate) ended: bool,
 }
 
 impl Function {
@@ -383,7 +385,7 @@ impl Inner {
 
     fn lease(self: &Arc<Self>, gate: &mut Gate, wake: Option<WakeTiming>) -> Lease {
         self.metrics.active.inc();
-        Lease { function: Arc::clone(self), wake, warm: gate.warm.clone() }
+        Lease { function: Arc::clone(self), wake, warm: gate.warm.clone(), ended: false }
     }
 
     /// Takes from the queue everybody who may run now, and those who would come too late. The caller tells them after it has let
@@ -458,7 +460,7 @@ impl Drop for Lease {
         function.metrics.active.dec();
         let (remains, told, idle, news) = {
             let mut gate = function.gate();
-            gate.life.finish(Instant::now());
+            gate.life.finish(self.ended, Instant::now());
             gate.calls += 1;
             gate.last_call = Some(trace::on_the_wall());
             let news = gate.ran(first_run);

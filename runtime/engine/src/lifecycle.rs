@@ -255,9 +255,9 @@ impl Lifecycle {
         }
     }
 
-    /// A running request ended.
-    pub(crate) fn finish(&mut self, now: Instant) {
-        self.pace.ends(self.active, now);
+    /// A running request ended: with an answer, whatever it was, or because nobody wants one any more.
+    pub(crate) fn finish(&mut self, answered: bool, now: Instant) {
+        self.pace.ends(self.active, answered, now);
         self.active -= 1;
         if self.waiting == 0 && self.active == 0 {
             self.idle_since = now;

@@ -1,6 +1,6 @@
 //! Calls of `torpor:function/predict`: named tensors in, named tensors out.
 
-use super::{Answer, Record, Timing, instance::instance};
+use super::{Answer, Record, Timing, instance::instance, was_tried};
 use crate::{
     CallError, Function,
     bindings::exports::torpor::function::predict::PredictError,
@@ -34,9 +34,11 @@ async fn call(
     inputs: Vec<NamedTensor>,
 ) -> Result<Answer<Vec<NamedTensor>>, CallError> {
     function.signature.check_inputs(&inputs).map_err(|mismatch| CallError::InvalidInput(mismatch.to_string()))?;
-    let lease = function.acquire(record.deadline(), &record.lacked_memory).await?;
+    let mut lease = function.acquire(record.deadline(), &record.lacked_memory).await?;
     record.marks.admitted(lease.wake.clone());
-    let value = run(&lease, record, inputs).await.map_err(|error| lease.explained(error))?;
+    let value = run(&lease, record, inputs).await;
+    lease.ended = was_tried(&value);
+    let value = value.map_err(|error| lease.explained(error))?;
     Ok(Answer { value, timing: Timing::of(&record.marks, record.arrived) })
 }
 

@@ -103,7 +103,7 @@ impl World {
             let answered = run.left <= ROUNDED;
             if answered || run.deadline <= self.now {
                 self.in_time += u32::from(answered && run.deadline >= self.now);
-                self.life.finish(self.now);
+                self.life.finish(answered, self.now);
             } else {
                 self.running.push_back(run);
             }

@@ -60,7 +60,7 @@ impl Scene {
         for _ in 0..times {
             assert_eq!(self.arrive(), Arrival::Run);
             self.now += takes;
-            self.life.finish(self.now);
+            self.life.finish(true, self.now);
         }
     }
 
@@ -82,7 +82,7 @@ fn one_wake_serves_all_who_wait() {
     assert!(!scene.admit(), "nobody runs before the wake has ended");
     scene.woke();
     assert_eq!((scene.admit(), scene.admit(), scene.admit()), (true, true, false));
-    scene.life.finish(scene.now);
+    scene.life.finish(true, scene.now);
     assert!(scene.admit());
     assert_eq!((scene.life.active(), scene.life.waiting()), (2, 0));
 }
@@ -103,7 +103,7 @@ fn a_sleeping_function_refuses_nobody_whom_it_could_serve_awake() {
 fn who_waits_is_not_overtaken() {
     let mut scene = Scene::warm(1, 8);
     assert_eq!((scene.arrive(), scene.arrive()), (Arrival::Run, Arrival::Wait));
-    scene.life.finish(scene.now);
+    scene.life.finish(true, scene.now);
     assert_eq!(scene.arrive(), Arrival::Wait, "a place is free, but somebody was here before");
 }
 
@@ -114,7 +114,7 @@ fn idle_is_measured_from_the_last_request_s_end() {
     assert_eq!(scene.arrive(), Arrival::Run);
     scene.pass(100.0);
     assert!(!scene.try_sleep(), "a running request keeps it awake");
-    scene.life.finish(scene.now);
+    scene.life.finish(true, scene.now);
     scene.pass(29.9);
     assert!(!scene.try_sleep());
     scene.pass(0.1);
@@ -166,7 +166,7 @@ fn a_failed_wake_backs_off_and_recovers() {
     assert_eq!(scene.arrive(), Arrival::WaitAndWake);
     scene.woke();
     assert!(scene.admit());
-    scene.life.finish(scene.now);
+    scene.life.finish(true, scene.now);
     scene.pass(30.0);
     assert!(scene.try_sleep());
     assert_eq!(scene.slept(), AfterSleep::Rest);
@@ -180,7 +180,7 @@ fn only_the_idle_are_evicted() {
     assert_eq!(scene.life.idle_since(), Some(scene.now));
     assert_eq!(scene.arrive(), Arrival::Run);
     assert!(!scene.life.evict() && scene.life.idle_since().is_none());
-    scene.life.finish(scene.now);
+    scene.life.finish(true, scene.now);
     assert!(scene.life.evict());
     assert_eq!(scene.arrive(), Arrival::Wait);
     assert_eq!(scene.slept(), AfterSleep::Wake);
@@ -200,12 +200,12 @@ fn models_that_ended_are_replaced_and_those_that_keep_ending_back_off() {
     assert!(scene.admit());
     assert_eq!(scene.arrive(), Arrival::Wait);
     assert_eq!(scene.models_end(), AfterEnd::Wake, "somebody waits");
-    scene.life.finish(scene.now);
+    scene.life.finish(true, scene.now);
     scene.woke();
     assert!(scene.admit(), "who waited is served");
     assert_eq!(scene.arrive(), Arrival::Wait);
     assert_eq!(scene.models_end(), AfterEnd::BackOff(Duration::from_millis(500)));
-    scene.life.finish(scene.now);
+    scene.life.finish(true, scene.now);
     assert_eq!((scene.arrive(), scene.life.waiting()), (Arrival::Failed, 0));
     scene.pass(0.5);
     assert_eq!(scene.arrive(), Arrival::WaitAndWake);
@@ -226,10 +226,10 @@ fn who_runs_when_the_models_end_keeps_the_next_ones_awake() {
     assert_eq!(scene.arrive(), Arrival::WaitAndWake);
     scene.woke();
     assert!(scene.admit());
-    scene.life.finish(scene.now);
+    scene.life.finish(true, scene.now);
     scene.pass(30.0);
     assert!(!scene.try_sleep(), "one of the two still runs");
-    scene.life.finish(scene.now);
+    scene.life.finish(true, scene.now);
     scene.pass(30.0);
     assert!(scene.try_sleep());
 }
@@ -269,10 +269,10 @@ fn whose_time_has_run_out_is_passed_over_while_others_wait() {
     }
     assert_eq!(scene.life.admit(scene.now, soon), Turn::Nobody, "no place is free");
     scene.now += 25 * MS;
-    scene.life.finish(scene.now);
+    scene.life.finish(true, scene.now);
     assert!(matches!(scene.life.admit(scene.now, soon), Turn::Late(_)));
     assert_eq!(scene.life.admit(scene.now, later), Turn::Run);
-    scene.life.finish(scene.now);
+    scene.life.finish(true, scene.now);
     assert_eq!(scene.life.admit(scene.now, soon), Turn::Run, "it is the last, and is tried");
 }
 
@@ -291,8 +291,8 @@ fn a_wake_counts_once_one_was_seen() {
     scene.now += 50 * MS;
     scene.life.woke(scene.now, 50 * MS);
     assert!(scene.admit() && scene.admit());
-    scene.life.finish(scene.now);
-    scene.life.finish(scene.now);
+    scene.life.finish(true, scene.now);
+    scene.life.finish(true, scene.now);
     scene.pass(30.0);
     assert!(scene.try_sleep());
     assert_eq!(scene.slept(), AfterSleep::Rest);
@@ -357,7 +357,7 @@ proptest! {
                 }
                 Event::Ends if running > 0 => {
                     running -= 1;
-                    scene.life.finish(scene.now);
+                    scene.life.finish(true, scene.now);
                 }
                 Event::GivesUp(which) if !line.is_empty() => {
                     line.remove(which.index(line.len()));
