@@ -306,24 +306,24 @@ fn a_wake_counts_once_one_was_seen() {
 #[derive(Debug, Clone)]
 enum Event {
     /// A request comes, to be answered within so many milliseconds.
-    Arrives(u64),
+    Arrives(u32),
     /// The request that has run for longest ends.
     Ends,
     /// One of those that wait gives up.
     GivesUp(prop::sample::Index),
     Wakes,
     WakeFails,
-    Passes(u64),
+    Passes(u32),
 }
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        6 => (1_u64..200).prop_map(Event::Arrives),
+        6 => (1_u32..200).prop_map(Event::Arrives),
         5 => Just(Event::Ends),
         1 => any::<prop::sample::Index>().prop_map(Event::GivesUp),
         3 => Just(Event::Wakes),
         1 => Just(Event::WakeFails),
-        4 => (0_u64..40).prop_map(Event::Passes),
+        4 => (0_u32..40).prop_map(Event::Passes),
         1 => Just(Event::Passes(31_000)),
     ]
 }
