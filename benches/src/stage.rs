@@ -141,7 +141,12 @@ pub struct Way<'a> {
     pub idle_timeout: &'a str,
     /// In which process its model is.
     pub isolation: Isolation,
+    /// Within what time a request is to be answered.
+    pub deadline: &'a str,
 }
+
+/// A deadline that plays no part.
+pub const NO_DEADLINE: &str = "30s";
 
 /// The process in which a model is.
 #[derive(Debug, Clone, Copy)]
@@ -193,6 +198,12 @@ impl Workload {
         };
         json!({ "inputs": inputs }).to_string().into_bytes()
     }
+}
+
+/// What a caller of `filetype` sends over the wire to be told of [`TEXT`].
+pub fn filetype_call() -> Vec<u8> {
+    let input = json!({ "name": "content", "shape": [1], "datatype": "BYTES", "data": [TEXT] });
+    crate::load::wire("/v2/models/filetype/infer", json!({ "inputs": [input] }).to_string().as_bytes())
 }
 
 /// The folder of this run, which goes when it ends.
@@ -260,18 +271,18 @@ impl Stage {
     /// Writes the manifest of `workload`, and returns its path.
     pub fn manifest(&self, workload: &Workload, idle_timeout: &str) -> Result<PathBuf> {
         let (name, parallel, isolation) = (workload.name, parallel(), Isolation::Host);
-        let way = Way { name, backend: "onnxruntime", parallel, idle_timeout, isolation };
+        let way = Way { name, backend: "onnxruntime", parallel, idle_timeout, isolation, deadline: NO_DEADLINE };
         self.manifest_in(&self.path(""), workload, &way)
     }
 
     /// Writes the manifest of `workload`, served in this way, into `folder`, and returns its path.
     pub fn manifest_in(&self, folder: &Path, workload: &Workload, way: &Way<'_>) -> Result<PathBuf> {
-        let (Way { name, backend, parallel, idle_timeout, isolation }, grant) = (way, workload.grant);
+        let (Way { name, backend, parallel, idle_timeout, isolation, deadline }, grant) = (way, workload.grant);
         let (path, bundle) = (folder.join(format!("{name}.toml")), self.packed(workload));
         let manifest = format!(
             "name = \"{name}\"\nbundle = \"{}\"\n\n[trigger.inference]\n\n\
              [model.{grant}]\nbackend = \"{backend}\"\nparallel = {parallel}\nisolation = \"{}\"\n\n\
-             [scale]\nidle-timeout = \"{idle_timeout}\"\n\n[limits]\ndeadline = \"30s\"\n",
+             [scale]\nidle-timeout = \"{idle_timeout}\"\n\n[limits]\ndeadline = \"{deadline}\"\n",
             bundle.display(),
             isolation.word()
         );

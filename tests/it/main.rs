@@ -28,6 +28,7 @@ mod labels; // what a model's outputs stand for
 mod lifecycle; // cold, waking, warm and back; queues, failures, nothing that grows
 mod metrics; // `/metrics` is OpenMetrics, right, and closed to callers
 mod misuse; // what a guest does wrong with models and tensors, and that only it is hurt
+mod overload; // more requests, connections and bad callers than a host can bear
 mod project; // what `torpor new` makes builds, packs, signs, serves and answers
 mod readme; // the README's commands do what it says
 mod schema; // somebody else's validator reads the JSON Schema of manifests

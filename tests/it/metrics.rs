@@ -86,7 +86,7 @@ fn they_count_what_happened() {
 
     let after = metrics(&host);
     assert_eq!((outcome(&after, "answered"), outcome(&after, "refused")), (3.0, 1.0));
-    for none in ["shed", "late", "abandoned", "failed"] {
+    for none in ["shed", "overloaded", "late", "abandoned", "failed"] {
         assert_eq!(outcome(&after, none), 0.0, "{none}");
     }
     assert_eq!(value(&after, "torpor_wakes_total", &[]), 3.0);

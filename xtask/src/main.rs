@@ -104,6 +104,16 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// What is answered in time when more is asked than a host can do
+    Overload {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// What a host gets done on all processors, and on one
+    Cores {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Models in worker processes against models in the host's own, side by side
     Isolation {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -141,6 +151,8 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Bench(Bench::Guest { args }) => suite::bench(&tree, "guest", &args),
         Task::Bench(Bench::Memory { args }) => suite::bench(&tree, "memory", &args),
         Task::Bench(Bench::Density { args }) => suite::bench(&tree, "density", &args),
+        Task::Bench(Bench::Overload { args }) => suite::bench(&tree, "overload", &args),
+        Task::Bench(Bench::Cores { args }) => suite::bench(&tree, "cores", &args),
         Task::Bench(Bench::Isolation { args }) => suite::bench(&tree, "isolation", &args),
     }
 }

@@ -85,12 +85,18 @@ impl Record {
             Ok(_) => Outcome::Answered,
             Err(CallError::InvalidInput(_)) => Outcome::Refused,
             Err(CallError::QueueFull { .. } | CallError::NoMemory { .. }) => Outcome::Shed,
+            Err(CallError::Overloaded { .. }) => Outcome::Overloaded,
             Err(CallError::Deadline { .. }) => Outcome::Late,
             Err(CallError::Unavailable { .. } | CallError::ModelEnded { .. } | CallError::Failed { .. }) => {
                 Outcome::Failed
             }
         };
     }
+}
+
+/// Whether a call that ended by itself was tried: a model may have had no time for it.
+fn was_tried<T>(result: &Result<T, CallError>) -> bool {
+    !matches!(result, Err(CallError::Overloaded { .. }))
 }
 
 impl Drop for Record {

@@ -169,6 +169,14 @@ pub enum CallError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The request could not be answered within its deadline, and was not tried, since too many others are before it.
+    #[error("`{function}` has too many requests now to answer this one within its deadline")]
+    Overloaded {
+        /// The function.
+        function: FunctionName,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The deadline of the manifest has passed before there was memory for the function to wake.
     #[error("there is no memory for `{function}` now, since other functions are busy")]
     NoMemory {

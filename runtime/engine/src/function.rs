@@ -14,7 +14,7 @@ use crate::{
     budget::Id,
     engine::Shared,
     guest::Capabilities,
-    lifecycle::{Arrival, Lifecycle, Policy},
+    lifecycle::{Arrival, Lifecycle, Policy, Turn},
     trace::{self, Trace, Traces},
     warm::{Recipe, WakeTiming, Warm},
 };
@@ -33,8 +33,7 @@ use torpor_manifest::Manifest;
 use torpor_telemetry::{FunctionMetrics, Outcome, Phase, SleepCause};
 use torpor_tensor::Signature;
 
-/// What a caller whom the queue has no room for is told to wait. A place gets free within one request's time, which nobody
-/// knows; the header counts whole seconds, of which this is the least.
+/// What a caller is told to wait who is turned away while nobody knows for how long that will be so.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long a function may take to wake before it is deployed, where it has to wait for memory.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -69,7 +68,7 @@ struct Gate {
     life: Lifecycle,
     /// There while the state is `Warm`.
     warm: Option<Arc<Warm>>,
-    /// As many as the state machine counts as waiting, in the order of their arrival.
+    /// As many as the state machine counts as waiting, the earliest deadline first, and then in the order of their arrival.
     waiters: VecDeque<Waiter>,
     next_waiter: u64,
     retired: bool,
@@ -94,11 +93,14 @@ struct Gate {
 }
 
 struct Waiter {
-    id: u64,
+    place: Place,
     /// Whether it found the function asleep, so that it is told how long the wake took.
     asleep: bool,
     admit: oneshot::Sender<Result<Lease, CallError>>,
 }
+
+/// The place of one that waits in the line: by its deadline, and then by its number.
+type Place = (Instant, u64);
 
 /// The right to run one request. Keeps the function warm; its place is free again when it is dropped.
 pub(crate) struct Lease {
@@ -107,6 +109,8 @@ pub(crate) struct Lease {
     pub(crate) wake: Option<WakeTiming>,
     /// `None` only while being dropped.
     warm: Option<Arc<Warm>>,
+    /// Whether the request ran to its end, whatever that was, and was not given up.
+    pub(crate) ended: bool,
 }
 
 impl Function {
@@ -204,7 +208,7 @@ impl Function {
 
     /// Wakes the function without a request if its manifest says that it stays warm. Must be called within a tokio runtime.
     pub fn start(&self) {
-        if self.inner.manifest.scale.min > 0 && self.inner.gate().life.start_wake() {
+        if self.inner.manifest.scale.min > 0 && self.inner.gate().life.start_wake(Instant::now()) {
             self.inner.ask();
         }
     }
@@ -309,10 +313,14 @@ impl Inner {
         self.manifest.scale.min > 0 && !self.gate().retired
     }
 
-    /// Waits until the function is warm and has a place. Wakes it if it is asleep. Dropping the future gives up, and notes in
-    /// `lacked_memory` whether it was for want of memory that nothing came of it.
-    pub(crate) async fn acquire(self: &Arc<Self>, lacked_memory: &AtomicBool) -> Result<Lease, CallError> {
-        let (wake, (id, admitted)) = {
+    /// Waits until the function is warm and has a place, for a request that is to be answered until `deadline`. Wakes it if it is
+    /// asleep. Dropping the future gives up, and notes in `lacked_memory` whether it was for want of memory that nothing came of it.
+    pub(crate) async fn acquire(
+        self: &Arc<Self>,
+        deadline: Instant,
+        lacked_memory: &AtomicBool,
+    ) -> Result<Lease, CallError> {
+        let (wake, (place, admitted)) = {
             let mut gate = self.gate();
             if let Some(remains) = self.models_ended(&mut gate) {
                 drop(gate);
@@ -320,33 +328,50 @@ impl Inner {
                 gate = self.gate();
             }
             let asleep = gate.life.state() != State::Warm;
-            match gate.life.arrive(Instant::now()) {
+            let now = Instant::now();
+            match gate.life.arrive(now, deadline) {
                 Arrival::Run => return Ok(self.lease(&mut gate, None)),
                 Arrival::Full => {
-                    return Err(CallError::QueueFull {
-                        function: self.manifest.name.clone(),
-                        retry_after: RETRY_AFTER,
-                    });
+                    let retry_after = gate.life.until_served(now).unwrap_or(RETRY_AFTER);
+                    return Err(CallError::QueueFull { function: self.manifest.name.clone(), retry_after });
                 }
+                Arrival::Late(by) => return Err(self.overloaded(by)),
                 Arrival::Failed => return Err(self.unavailable()),
-                Arrival::Wait => (false, self.enqueue(&mut gate, asleep)),
-                Arrival::WaitAndWake => (true, self.enqueue(&mut gate, asleep)),
+                Arrival::Wait => (false, self.enqueue(&mut gate, deadline, asleep)),
+                Arrival::WaitAndWake => (true, self.enqueue(&mut gate, deadline, asleep)),
             }
         };
-        let _waiting = Waiting { function: self, id, lacked_memory };
+        let _waiting = Waiting { function: self, place, lacked_memory };
         if wake {
             self.ask();
         }
         admitted.await.unwrap_or_else(|_| Err(self.unavailable()))
     }
 
-    fn enqueue(&self, gate: &mut Gate, asleep: bool) -> (u64, oneshot::Receiver<Result<Lease, CallError>>) {
-        let id = gate.next_waiter;
+    fn enqueue(
+        &self,
+        gate: &mut Gate,
+        deadline: Instant,
+        asleep: bool,
+    ) -> (Place, oneshot::Receiver<Result<Lease, CallError>>) {
+        let place = (deadline, gate.next_waiter);
         gate.next_waiter += 1;
         let (admit, admitted) = oneshot::channel();
-        gate.waiters.push_back(Waiter { id, asleep, admit });
+        // Nearly always the last place: requests have one deadline, counted from their arrival.
+        let index = gate.waiters.partition_point(|waiter| waiter.place < place);
+        gate.waiters.insert(index, Waiter { place, asleep, admit });
         self.metrics.queued.inc();
-        (id, admitted)
+        (place, admitted)
+    }
+
+    /// What a caller is told who could not be answered in time, by so much.
+    pub(crate) fn overloaded(&self, by: Duration) -> CallError {
+        CallError::Overloaded { function: self.manifest.name.clone(), retry_after: by }
+    }
+
+    /// What a caller is told for whom a model was too busy to be in time.
+    pub(crate) fn too_busy(&self) -> CallError {
+        self.overloaded(self.gate().life.until_served(Instant::now()).unwrap_or(RETRY_AFTER))
     }
 
     /// What a caller is told who waited until its deadline for a wake that waited for memory.
@@ -360,28 +385,43 @@ impl Inner {
 
     fn lease(self: &Arc<Self>, gate: &mut Gate, wake: Option<WakeTiming>) -> Lease {
         self.metrics.active.inc();
-        Lease { function: Arc::clone(self), wake, warm: gate.warm.clone() }
+        Lease { function: Arc::clone(self), wake, warm: gate.warm.clone(), ended: false }
     }
 
-    /// Takes from the queue everybody who may run now. The caller hands out the leases after it has let go of the lock, since
-    /// a lease whose receiver is gone is dropped at once, and that takes the lock.
-    fn admissible(self: &Arc<Self>, gate: &mut Gate) -> Vec<(Waiter, Lease)> {
-        let mut admitted = Vec::new();
-        while gate.life.admit() {
-            let Some(waiter) = gate.waiters.pop_front() else { break };
+    /// Takes from the queue everybody who may run now, and those who would come too late. The caller tells them after it has let
+    /// go of the lock, since a lease whose receiver is gone is dropped at once, and that takes the lock.
+    fn admissible(self: &Arc<Self>, gate: &mut Gate) -> Vec<Told> {
+        let mut told = Vec::new();
+        while let Some(waiter) = gate.waiters.front() {
+            let (deadline, _) = waiter.place;
+            let turn = gate.life.admit(Instant::now(), deadline);
+            let Some(waiter) = (if turn == Turn::Nobody { None } else { gate.waiters.pop_front() }) else { break };
             self.metrics.queued.dec();
-            let wake = gate.last_wake.clone().filter(|_| waiter.asleep);
-            let lease = self.lease(gate, wake);
-            admitted.push((waiter, lease));
+            let what = match turn {
+                Turn::Late(by) => Err(self.overloaded(by)),
+                _ => {
+                    let wake = gate.last_wake.clone().filter(|_| waiter.asleep);
+                    Ok(self.lease(gate, wake))
+                }
+            };
+            told.push(Told { waiter, what });
         }
-        admitted
+        told
     }
 }
 
-fn hand_out(admitted: Vec<(Waiter, Lease)>) {
-    for (waiter, lease) in admitted {
-        // A lease that comes back was for somebody who hung up: dropping it lets the next one in.
-        drop(waiter.admit.send(Ok(lease)));
+/// What one who waited is told.
+struct Told {
+    waiter: Waiter,
+    what: Result<Lease, CallError>,
+}
+
+impl Told {
+    fn all(told: Vec<Told>) {
+        for Told { waiter, what } in told {
+            // A lease that comes back was for somebody who hung up: dropping it lets the next one in.
+            drop(waiter.admit.send(what));
+        }
     }
 }
 
@@ -418,16 +458,16 @@ impl Drop for Lease {
         self.warm = None;
         let function = &self.function;
         function.metrics.active.dec();
-        let (remains, admitted, idle, news) = {
+        let (remains, told, idle, news) = {
             let mut gate = function.gate();
-            gate.life.finish(Instant::now());
+            gate.life.finish(self.ended, Instant::now());
             gate.calls += 1;
             gate.last_call = Some(trace::on_the_wall());
             let news = gate.ran(first_run);
             let remains = function.models_ended(&mut gate);
             (remains, function.admissible(&mut gate), gate.life.active() == 0, news)
         };
-        hand_out(admitted);
+        Told::all(told);
         if let Some(took) = news {
             function.metrics.wake_phase(Phase::FirstRun, took);
         }
@@ -444,7 +484,7 @@ impl Drop for Lease {
 /// Held while a request waits; takes it out of the queue when it gives up.
 struct Waiting<'a> {
     function: &'a Arc<Inner>,
-    id: u64,
+    place: Place,
     lacked_memory: &'a AtomicBool,
 }
 
@@ -452,7 +492,7 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut gate = self.function.gate();
         // Whoever was let in is no longer in the queue; if nobody took the lease, it was dropped with the channel.
-        if let Ok(index) = gate.waiters.binary_search_by_key(&self.id, |waiter| waiter.id) {
+        if let Ok(index) = gate.waiters.binary_search_by_key(&self.place, |waiter| waiter.place) {
             let waiter = gate.waiters.remove(index);
             gate.life.give_up(Instant::now());
             let (lacks_memory, alone) = (gate.lacks_memory, gate.life.waiting() == 0);

@@ -98,6 +98,8 @@ pub(crate) struct Guest {
     pub(crate) capabilities: Arc<Capabilities>,
     /// For whom the instance asks for runs.
     pub(crate) caller: Caller,
+    /// Whether a run was not tried, since it would have come too late.
+    pub(crate) is_late: bool,
     /// WASI as core modules know it; only theirs is used.
     preview1: Option<WasiP1Ctx>,
     /// Made at first use, since most functions never ask for WASI and making it costs as much as making the instance.
@@ -119,6 +121,7 @@ impl Guest {
             preview1: None,
             capabilities: Arc::clone(capabilities),
             caller,
+            is_late: false,
             wasi: None,
             http: WasiHttpCtx::new(),
             hooks: Outbound(Arc::clone(capabilities)),

@@ -107,7 +107,12 @@ impl Guest {
                     Which::Granted(model) => self.models.name(*model),
                     Which::Loaded(_) => "(loaded)",
                 };
-                self.models.report(name, &error);
+                // Under overload there are very many of these, and the metrics count them.
+                let is_late = matches!(error, torpor_nn::Error::Late);
+                self.is_late |= is_late;
+                if !is_late {
+                    self.models.report(name, &error);
+                }
                 let (code, text) = match error {
                     torpor_nn::Error::Rejected { .. } => {
                         (ErrorCode::InvalidArgument, "the model cannot run on these inputs")

@@ -44,6 +44,7 @@ mod lifecycle;
 mod load;
 mod memory;
 mod optimized;
+mod pace;
 mod precompiled;
 mod snapshot;
 mod status;

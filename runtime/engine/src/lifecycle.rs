@@ -3,7 +3,12 @@
 //! Every method is told what time it is and answers at once; `function.rs` is the mechanism around it. What this file
 //! promises: at most one wake or sleep is under way; at most `max_concurrency` requests run; at most `queue` wait; nobody
 //! waits while the function is warm and a place is free; it never sleeps while somebody runs or waits.
+//!
+//! Overload: a request that will not be answered within its deadline, by the pace of those before it, is turned away when it arrives,
+//! and again when its turn comes while others wait. Else most would be tried and few be in time. Whoever is alone is always tried,
+//! since what was learned may be wrong.
 
+use crate::pace::Pace;
 use std::time::{Duration, Instant};
 
 /// The back-off after the first failed wake; it doubles with each further failure.
@@ -15,6 +20,9 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 const AT_ONCE: u32 = 2;
 /// A function that stays warm for this long has not failed in a row.
 const STEADY: Duration = Duration::from_secs(60);
+/// What an arriving request keeps in reserve: this part of the time for which others are expected to delay it. No pace is even, so
+/// without it half of those who are let in last would come too late.
+const RESERVE: u32 = 4;
 
 /// What the manifest says about scaling.
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +63,21 @@ pub(crate) enum Arrival {
     WaitAndWake,
     /// The queue is full.
     Full,
+    /// Not to be answered within its deadline, by so much.
+    Late(Duration),
     /// The function failed to wake lately.
     Failed,
+}
+
+/// What becomes of the request whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It is nobody's: nobody waits, or no place is free.
+    Nobody,
+    /// Run now.
+    Run,
+    /// Not to be answered within its deadline any more, by so much.
+    Late(Duration),
 }
 
 /// What to do after a sleep has ended.
@@ -85,6 +106,11 @@ pub(crate) struct Lifecycle {
     state: State,
     active: usize,
     waiting: usize,
+    pace: Pace,
+    /// When the wake that is under way was wanted.
+    waking_since: Instant,
+    /// How long the last one took, by its own account.
+    last_wake: Option<Duration>,
     /// When the last request ended, or the wake if none came since.
     idle_since: Instant,
     failures: u32,
@@ -103,6 +129,9 @@ impl Lifecycle {
             state: State::Cold,
             active: 0,
             waiting: 0,
+            pace: Pace::default(),
+            waking_since: now,
+            last_wake: None,
             idle_since: now,
             failures: 0,
             warm_since: now,
@@ -128,51 +157,94 @@ impl Lifecycle {
         self.state != State::Failed || now >= self.retry_at
     }
 
-    /// A request is here. For [`Arrival::Run`] it counts as running, for the waiting ones as waiting.
-    pub(crate) fn arrive(&mut self, now: Instant) -> Arrival {
-        if self.state == State::Warm && self.active < self.policy.max_concurrency && self.waiting == 0 {
-            self.active += 1;
-            return Arrival::Run;
+    /// How long until a request that comes now is answered, behind `waiting` others and those that run. `None` where nothing is known.
+    fn until_answer(&self, waiting: usize, now: Instant) -> Option<Duration> {
+        let run = self.pace.until_end(self.active, waiting, self.policy.max_concurrency, now);
+        let wake = match self.state {
+            State::Warm => None,
+            State::Waking => self.last_wake.map(|took| (self.waking_since + took).saturating_duration_since(now)),
+            State::Cold | State::Sleeping | State::Failed => self.last_wake,
+        };
+        if run.is_none() && wake.is_none() {
+            return None;
         }
+        Some(run.unwrap_or_default().saturating_add(wake.unwrap_or_default()))
+    }
+
+    /// How long until all who are here now are answered, as far as that is known.
+    pub(crate) fn until_served(&self, now: Instant) -> Option<Duration> {
+        self.until_answer(self.waiting.saturating_sub(1), now)
+    }
+
+    /// A request is here that is to be answered until `deadline`. For [`Arrival::Run`] it counts as running, for the waiting ones as
+    /// waiting.
+    pub(crate) fn arrive(&mut self, now: Instant, deadline: Instant) -> Arrival {
         if !self.is_ready(now) {
             return Arrival::Failed;
         }
+        let alone = self.active == 0 && self.waiting == 0;
         // The first request for a sleeping function must find a place even where the manifest allows no queue, since a
         // function that is asleep is no reason to refuse anybody: whoever could run at once when awake may wait for that.
         let room = match self.state {
             State::Warm => self.policy.queue,
             _ => self.policy.queue.saturating_add(self.policy.max_concurrency),
         };
-        if self.waiting >= room {
+        let free = self.state == State::Warm && self.active < self.policy.max_concurrency && self.waiting == 0;
+        if !free && self.waiting >= room {
             return Arrival::Full;
+        }
+        if let Some(time) = self.until_answer(self.waiting, now).filter(|_| !alone) {
+            let reserve = time.saturating_sub(self.pace.undisturbed()) / RESERVE;
+            if let Some(by) = late_by(now, time.saturating_add(reserve), deadline) {
+                return Arrival::Late(by);
+            }
+        }
+        if free {
+            self.begin(now);
+            return Arrival::Run;
         }
         self.waiting += 1;
         match self.state {
             State::Cold | State::Failed => {
-                self.state = State::Waking;
+                self.wake(now);
                 Arrival::WaitAndWake
             }
             State::Waking | State::Warm | State::Sleeping => Arrival::Wait,
         }
     }
 
+    fn begin(&mut self, now: Instant) {
+        self.pace.begins(self.active, now);
+        self.active += 1;
+    }
+
+    fn wake(&mut self, now: Instant) {
+        self.state = State::Waking;
+        self.waking_since = now;
+    }
+
     /// Starts a wake that no request asked for. False when there is nothing to start.
-    pub(crate) fn start_wake(&mut self) -> bool {
+    pub(crate) fn start_wake(&mut self, now: Instant) -> bool {
         let start = matches!(self.state, State::Cold | State::Failed);
         if start {
-            self.state = State::Waking;
+            self.wake(now);
         }
         start
     }
 
-    /// Lets one waiting request run, if it may.
-    pub(crate) fn admit(&mut self) -> bool {
-        let admit = self.state == State::Warm && self.waiting > 0 && self.active < self.policy.max_concurrency;
-        if admit {
-            self.waiting -= 1;
-            self.active += 1;
+    /// Lets one waiting request run, if it may; it is to be answered until `deadline`. It does not wait any more unless the turn is
+    /// nobody's.
+    pub(crate) fn admit(&mut self, now: Instant, deadline: Instant) -> Turn {
+        if self.state != State::Warm || self.waiting == 0 || self.active >= self.policy.max_concurrency {
+            return Turn::Nobody;
         }
-        admit
+        self.waiting -= 1;
+        let until_answer = self.until_answer(0, now).filter(|_| self.waiting > 0);
+        if let Some(by) = until_answer.and_then(|time| late_by(now, time, deadline)) {
+            return Turn::Late(by);
+        }
+        self.begin(now);
+        Turn::Run
     }
 
     /// A waiting request gave up.
@@ -183,17 +255,19 @@ impl Lifecycle {
         }
     }
 
-    /// A running request ended.
-    pub(crate) fn finish(&mut self, now: Instant) {
+    /// A running request ended: with an answer, whatever it was, or because nobody wants one any more.
+    pub(crate) fn finish(&mut self, answered: bool, now: Instant) {
+        self.pace.ends(self.active, answered, now);
         self.active -= 1;
         if self.waiting == 0 && self.active == 0 {
             self.idle_since = now;
         }
     }
 
-    /// The wake succeeded.
-    pub(crate) fn woke(&mut self, now: Instant) {
+    /// The wake succeeded, and took so long from when there was memory for it.
+    pub(crate) fn woke(&mut self, now: Instant, took: Duration) {
         self.state = State::Warm;
+        self.last_wake = Some(took);
         self.failures = 0;
         self.idle_since = now;
         self.warm_since = now;
@@ -217,7 +291,7 @@ impl Lifecycle {
             self.retry_at = now + back_off;
             AfterEnd::BackOff(back_off)
         } else if self.waiting > 0 || self.policy.keep_warm {
-            self.state = State::Waking;
+            self.wake(now);
             AfterEnd::Wake
         } else {
             self.state = State::Cold;
@@ -283,15 +357,21 @@ impl Lifecycle {
     }
 
     /// Everything is given back.
-    pub(crate) fn slept(&mut self) -> AfterSleep {
+    pub(crate) fn slept(&mut self, now: Instant) -> AfterSleep {
         if self.waiting > 0 {
-            self.state = State::Waking;
+            self.wake(now);
             AfterSleep::Wake
         } else {
             self.state = State::Cold;
             AfterSleep::Rest
         }
     }
+}
+
+/// By how much something that takes `time` from now on misses `deadline`, if it does.
+fn late_by(now: Instant, time: Duration, deadline: Instant) -> Option<Duration> {
+    let left = deadline.saturating_duration_since(now);
+    time.checked_sub(left).filter(|by| !by.is_zero())
 }
 
 /// The back-off after so many earlier failures.
@@ -301,218 +381,6 @@ fn back_off(earlier: u32) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A life cycle and a clock that moves only when told.
-    struct Scene {
-        life: Lifecycle,
-        now: Instant,
-    }
-
-    impl Scene {
-        fn new(max_concurrency: usize, queue: usize) -> Self {
-            let policy = Policy { keep_warm: false, idle_timeout: Duration::from_secs(30), max_concurrency, queue };
-            let now = Instant::now();
-            Scene { life: Lifecycle::new(policy, now), now }
-        }
-
-        fn models_end(&mut self) -> AfterEnd {
-            self.life.models_are_gone();
-            assert!(self.life.idle_since().is_none() && !self.life.evict(), "nobody evicts what is gone");
-            self.life.models_ended(self.now)
-        }
-
-        fn warm(max_concurrency: usize, queue: usize) -> Self {
-            let mut scene = Scene::new(max_concurrency, queue);
-            assert!(scene.life.start_wake());
-            scene.life.woke(scene.now);
-            scene
-        }
-
-        fn arrive(&mut self) -> Arrival {
-            self.life.arrive(self.now)
-        }
-
-        fn pass(&mut self, seconds: f64) {
-            self.now += Duration::from_secs_f64(seconds);
-        }
-
-        fn try_sleep(&mut self) -> bool {
-            self.life.try_sleep(self.now)
-        }
-    }
-
-    #[test]
-    fn one_wake_serves_all_who_wait() {
-        let mut scene = Scene::new(2, 8);
-        assert_eq!(scene.arrive(), Arrival::WaitAndWake);
-        assert_eq!(scene.arrive(), Arrival::Wait);
-        assert_eq!(scene.arrive(), Arrival::Wait);
-        assert!(!scene.life.admit(), "nobody runs before the wake has ended");
-        scene.life.woke(scene.now);
-        assert_eq!((scene.life.admit(), scene.life.admit(), scene.life.admit()), (true, true, false));
-        scene.life.finish(scene.now);
-        assert!(scene.life.admit());
-        assert_eq!((scene.life.active(), scene.life.waiting()), (2, 0));
-    }
-
-    #[test]
-    fn the_queue_is_bounded() {
-        let mut scene = Scene::warm(1, 1);
-        assert_eq!((scene.arrive(), scene.arrive(), scene.arrive()), (Arrival::Run, Arrival::Wait, Arrival::Full));
-    }
-
-    #[test]
-    fn a_sleeping_function_refuses_nobody_whom_it_could_serve_awake() {
-        let mut scene = Scene::new(2, 0);
-        assert_eq!(
-            (scene.arrive(), scene.arrive(), scene.arrive()),
-            (Arrival::WaitAndWake, Arrival::Wait, Arrival::Full)
-        );
-    }
-
-    #[test]
-    fn who_waits_is_not_overtaken() {
-        let mut scene = Scene::warm(1, 8);
-        assert_eq!((scene.arrive(), scene.arrive()), (Arrival::Run, Arrival::Wait));
-        scene.life.finish(scene.now);
-        assert_eq!(scene.arrive(), Arrival::Wait, "a place is free, but somebody was here before");
-    }
-
-    #[test]
-    fn idle_is_measured_from_the_last_request_s_end() {
-        let mut scene = Scene::warm(1, 1);
-        scene.pass(29.0);
-        assert_eq!(scene.arrive(), Arrival::Run);
-        scene.pass(100.0);
-        assert!(!scene.try_sleep(), "a running request keeps it awake");
-        scene.life.finish(scene.now);
-        scene.pass(29.9);
-        assert!(!scene.try_sleep());
-        scene.pass(0.1);
-        assert!(scene.try_sleep());
-        assert!(!scene.try_sleep(), "one sleep at a time");
-        assert_eq!(scene.life.slept(), AfterSleep::Rest);
-        assert_eq!(scene.life.state(), State::Cold);
-    }
-
-    #[test]
-    fn who_comes_during_the_sleep_wakes_it_again() {
-        let mut scene = Scene::warm(1, 1);
-        scene.pass(30.0);
-        assert!(scene.try_sleep());
-        assert_eq!(scene.arrive(), Arrival::Wait);
-        assert_eq!(scene.life.slept(), AfterSleep::Wake);
-        assert_eq!(scene.life.state(), State::Waking);
-    }
-
-    #[test]
-    fn who_gives_up_leaves_no_trace() {
-        let mut scene = Scene::new(1, 1);
-        assert_eq!(scene.arrive(), Arrival::WaitAndWake);
-        scene.life.give_up(scene.now);
-        scene.pass(1.0);
-        scene.life.woke(scene.now);
-        assert!(!scene.life.admit());
-        scene.pass(30.0);
-        assert!(scene.try_sleep());
-    }
-
-    #[test]
-    fn a_failed_wake_backs_off_and_recovers() {
-        let mut scene = Scene::new(1, 8);
-        assert_eq!(scene.arrive(), Arrival::WaitAndWake);
-        assert_eq!(scene.life.wake_failed(scene.now), Duration::from_millis(500));
-        assert_eq!(scene.arrive(), Arrival::Failed);
-        assert!(!scene.life.is_ready(scene.now));
-        scene.pass(0.5);
-        assert!(scene.life.is_ready(scene.now), "a client that waits for readiness must get its chance to try");
-        assert_eq!(scene.arrive(), Arrival::WaitAndWake);
-        assert_eq!(scene.life.wake_failed(scene.now), Duration::from_secs(1));
-        for _ in 0..80 {
-            scene.pass(60.0);
-            assert_eq!(scene.arrive(), Arrival::WaitAndWake);
-            assert!(scene.life.wake_failed(scene.now) <= LONGEST_BACK_OFF);
-        }
-        scene.pass(60.0);
-        assert_eq!(scene.arrive(), Arrival::WaitAndWake);
-        scene.life.woke(scene.now);
-        assert!(scene.life.admit());
-        scene.life.finish(scene.now);
-        scene.pass(30.0);
-        assert!(scene.try_sleep());
-        assert_eq!(scene.life.slept(), AfterSleep::Rest);
-        assert_eq!(scene.arrive(), Arrival::WaitAndWake);
-        assert_eq!(scene.life.wake_failed(scene.now), Duration::from_millis(500), "a success forgets the failures");
-    }
-
-    #[test]
-    fn only_the_idle_are_evicted() {
-        let mut scene = Scene::warm(1, 1);
-        assert_eq!(scene.life.idle_since(), Some(scene.now));
-        assert_eq!(scene.arrive(), Arrival::Run);
-        assert!(!scene.life.evict() && scene.life.idle_since().is_none());
-        scene.life.finish(scene.now);
-        assert!(scene.life.evict());
-        assert_eq!(scene.arrive(), Arrival::Wait);
-        assert_eq!(scene.life.slept(), AfterSleep::Wake);
-        assert!(!scene.life.withdraw(), "somebody waits");
-        scene.life.give_up(scene.now);
-        assert!(scene.life.withdraw());
-        assert_eq!(scene.life.state(), State::Cold);
-        assert!(!scene.life.withdraw() && !scene.life.evict());
-    }
-
-    #[test]
-    fn models_that_ended_are_replaced_and_those_that_keep_ending_back_off() {
-        let mut scene = Scene::warm(1, 8);
-        assert_eq!(scene.models_end(), AfterEnd::Rest);
-        assert_eq!(scene.arrive(), Arrival::WaitAndWake, "the next request wakes it at once");
-        scene.life.woke(scene.now);
-        assert!(scene.life.admit());
-        assert_eq!(scene.arrive(), Arrival::Wait);
-        assert_eq!(scene.models_end(), AfterEnd::Wake, "somebody waits");
-        scene.life.finish(scene.now);
-        scene.life.woke(scene.now);
-        assert!(scene.life.admit(), "who waited is served");
-        assert_eq!(scene.arrive(), Arrival::Wait);
-        assert_eq!(scene.models_end(), AfterEnd::BackOff(Duration::from_millis(500)));
-        scene.life.finish(scene.now);
-        assert_eq!((scene.arrive(), scene.life.waiting()), (Arrival::Failed, 0));
-        scene.pass(0.5);
-        assert_eq!(scene.arrive(), Arrival::WaitAndWake);
-        scene.life.woke(scene.now);
-        assert_eq!(scene.models_end(), AfterEnd::BackOff(Duration::from_secs(1)));
-        scene.pass(1.0);
-        assert_eq!(scene.arrive(), Arrival::WaitAndWake);
-        scene.life.woke(scene.now);
-        scene.pass(60.0);
-        assert_eq!(scene.models_end(), AfterEnd::Wake, "it was steady for long enough");
-    }
-
-    #[test]
-    fn who_runs_when_the_models_end_keeps_the_next_ones_awake() {
-        let mut scene = Scene::warm(2, 8);
-        assert_eq!(scene.arrive(), Arrival::Run);
-        assert_eq!(scene.models_end(), AfterEnd::Rest);
-        assert_eq!(scene.arrive(), Arrival::WaitAndWake);
-        scene.life.woke(scene.now);
-        assert!(scene.life.admit());
-        scene.life.finish(scene.now);
-        scene.pass(30.0);
-        assert!(!scene.try_sleep(), "one of the two still runs");
-        scene.life.finish(scene.now);
-        scene.pass(30.0);
-        assert!(scene.try_sleep());
-    }
-
-    #[test]
-    fn kept_warm_never_sleeps() {
-        let mut scene = Scene::warm(1, 1);
-        scene.life.policy.keep_warm = true;
-        scene.pass(1e6);
-        assert!(!scene.try_sleep());
-        assert!(scene.life.retire(), "but it does when the host ends");
-    }
-}
+mod overload;
+#[cfg(test)]
+mod tests;

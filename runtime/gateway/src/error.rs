@@ -30,7 +30,7 @@ enum Code {
     Unavailable,
     BodyTimeout,
     BodyTooLarge,
-    QueueFull { retry_after: Duration },
+    Overloaded { retry_after: Duration },
     Deadline,
     Failed,
 }
@@ -96,9 +96,9 @@ impl From<CallError> for ApiError {
         let text = error.to_string();
         let code = match error {
             CallError::InvalidInput(_) => Code::BadRequest,
-            CallError::QueueFull { retry_after, .. } | CallError::NoMemory { retry_after, .. } => {
-                Code::QueueFull { retry_after }
-            }
+            CallError::QueueFull { retry_after, .. }
+            | CallError::Overloaded { retry_after, .. }
+            | CallError::NoMemory { retry_after, .. } => Code::Overloaded { retry_after },
             CallError::Deadline { .. } => Code::Deadline,
             // Not 503: trying again at once would not help, and it is for the operator to act.
             CallError::Unavailable { .. } | CallError::ModelEnded { .. } | CallError::Failed { .. } => Code::Failed,
@@ -118,7 +118,7 @@ impl IntoResponse for ApiError {
             Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Code::QueueFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Code::Deadline => StatusCode::GATEWAY_TIMEOUT,
             Code::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -134,9 +134,10 @@ impl IntoResponse for ApiError {
                     response.headers_mut().insert(header::ALLOW, allowed);
                 }
             }
-            Code::QueueFull { retry_after } => {
-                let seconds = HeaderValue::from(retry_after.as_secs().max(1));
-                response.headers_mut().insert(header::RETRY_AFTER, seconds);
+            Code::Overloaded { retry_after } => {
+                // The header has whole seconds.
+                let seconds = u32::try_from(retry_after.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
             }
             _ => {}
         }

@@ -1,6 +1,8 @@
 //! A listener: accepts within its limits, speaks HTTP/1.1 and HTTP/2 without TLS, and drains.
 
 mod again;
+mod places;
+mod stream;
 
 use again::Again;
 use axum::Router;
@@ -9,11 +11,13 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
+use places::{Heard, Places};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use stream::Stream;
 use tokio::{
     io::Interest,
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
     time::{sleep, timeout},
 };
 use torpor_telemetry::Gauge;
@@ -28,7 +32,7 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(5);
 /// What one client, or all of them together, may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Open connections. More wait in the system's own queue.
+    /// Open connections. For more, those go that are silent; who finds none of these waits in the system's own queue.
     pub connections: usize,
     /// Bytes of all header fields of one request.
     pub header_bytes: usize,
@@ -36,6 +40,8 @@ pub struct Limits {
     pub headers: usize,
     /// How long a client may take over the head of a request, and stay silent between two requests.
     pub header_timeout: Duration,
+    /// How long a client may read nothing of an answer that waits for it.
+    pub write_timeout: Duration,
     /// Requests at the same time on one HTTP/2 connection.
     pub streams: u32,
 }
@@ -47,6 +53,7 @@ impl Default for Limits {
             header_bytes: 32 * 1024,
             headers: 100,
             header_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             streams: 128,
         }
     }
@@ -79,19 +86,12 @@ impl Listener {
         drain: Duration,
     ) {
         let Listener { listener, limits, .. } = self;
-        let places = Arc::new(Semaphore::new(limits.connections));
+        let places = Places::new(limits.connections);
         let server = Arc::new(server(limits));
         let graceful = GracefulShutdown::new();
         loop {
-            // The place comes first: a connection that is not accepted waits in the system's queue and costs nothing here.
-            let accepted = async {
-                let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                    unreachable!("the semaphore is never closed")
-                };
-                (listener.accept().await, place)
-            };
-            let (accepted, place) = tokio::select! {
-                accepted = accepted => accepted,
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
             let stream = match accepted {
@@ -102,21 +102,30 @@ impl Listener {
                     continue;
                 }
             };
+            // One connection may be here without a place; those behind it wait in the system's queue and cost nothing here.
+            let place = tokio::select! {
+                place = places.take() => place,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
             let (router, server, watcher) = (router.clone(), Arc::clone(&server), graceful.watcher());
             let open = Open::new(connections.clone());
-            tokio::spawn(async move {
-                let _held = (place, open);
+            let ear = place.ear();
+            let task = tokio::spawn(async move {
+                let (place, _open) = (place, open);
                 // Answers are small and complete; waiting to fill a packet would only delay them.
                 let _ = stream.set_nodelay(true);
                 if !matches!(timeout(limits.header_timeout, begun(&stream)).await, Ok(Ok(()))) {
                     return;
                 }
-                let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+                let stream = TokioIo::new(Stream::new(stream, limits.write_timeout, place.ear()));
+                let service = Heard::new(TowerToHyperService::new(router), place.ear());
+                let connection = server.serve_connection(stream, service);
                 // What goes wrong on a connection is its client's doing, and it is gone.
                 if let Err(error) = Again::new(watcher.watch(connection.into_owned())).await {
                     tracing::debug!(error, "a connection ended early");
                 }
             });
+            ear.listens_to(task.abort_handle());
         }
         drop(listener);
         if timeout(drain, graceful.shutdown()).await.is_err() {

@@ -20,8 +20,10 @@ pub enum Outcome {
     Answered,
     /// The caller sent something that the function cannot take.
     Refused,
-    /// The queue was full.
+    /// The queue was full, or there was no memory.
     Shed,
+    /// There was no time for it, by the pace of those before it, so it was not tried.
+    Overloaded,
     /// The deadline passed.
     Late,
     /// The caller hung up.
@@ -31,12 +33,23 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    const ALL: [Outcome; 7] = [
+        Outcome::Answered,
+        Outcome::Refused,
+        Outcome::Shed,
+        Outcome::Overloaded,
+        Outcome::Late,
+        Outcome::Abandoned,
+        Outcome::Failed,
+    ];
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Answered => "answered",
             Outcome::Refused => "refused",
             Outcome::Shed => "shed",
+            Outcome::Overloaded => "overloaded",
             Outcome::Late => "late",
             Outcome::Abandoned => "abandoned",
             Outcome::Failed => "failed",
@@ -203,7 +216,7 @@ pub struct FunctionMetrics {
 
 /// What is counted of one function.
 pub struct Series {
-    outcomes: [Counter; 6],
+    outcomes: [Counter; 7],
     /// From arrival to the end of the answer.
     pub request_seconds: Seconds,
     /// Requests that wait for a place or a wake.
@@ -327,14 +340,7 @@ impl Metrics {
             self.sleeps.get_or_create_owned(&label)
         };
         Series {
-            outcomes: [
-                outcome(Outcome::Answered),
-                outcome(Outcome::Refused),
-                outcome(Outcome::Shed),
-                outcome(Outcome::Late),
-                outcome(Outcome::Abandoned),
-                outcome(Outcome::Failed),
-            ],
+            outcomes: Outcome::ALL.map(outcome),
             request_seconds: self.request_seconds.get_or_create_owned(&label),
             queued: self.queued.get_or_create_owned(&label),
             active: self.active.get_or_create_owned(&label),
@@ -353,8 +359,6 @@ impl Metrics {
     /// Drops the series of all functions of which `keep` does not say that they are still there. Whoever holds the metrics of such
     /// a function goes on counting for nobody.
     pub fn retain(&self, keep: impl Fn(&str) -> bool) {
-        const OUTCOMES: [Outcome; 6] =
-            [Outcome::Answered, Outcome::Refused, Outcome::Shed, Outcome::Late, Outcome::Abandoned, Outcome::Failed];
         const CAUSES: [SleepCause; 3] = [SleepCause::Idle, SleepCause::Budget, SleepCause::Retired];
         self.functions.lock().unwrap_or_else(PoisonError::into_inner).retain(|name| {
             let keep = keep(name);
@@ -369,7 +373,7 @@ impl Metrics {
                 for histogram in [&self.request_seconds, &self.model_wait_seconds, &self.batch_rows] {
                     histogram.remove(&label);
                 }
-                for outcome in OUTCOMES {
+                for outcome in Outcome::ALL {
                     self.requests.remove(&OutcomeLabel { function: name.clone(), outcome });
                 }
                 for cause in CAUSES {

@@ -96,9 +96,12 @@ pub(crate) struct Serve {
     pub(crate) addresses: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) libraries: Libraries,
-    /// Connections that may be open at the same time.
+    /// Connections that may be open at the same time. For more, those have to go that have been silent for longest.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections: u32,
+    /// How long a client may take over the head of a request, say nothing between two, and read nothing of an answer.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = patience)]
+    pub(crate) client_timeout: humantime::Duration,
     /// Instances that may exist at the same time, of all functions together.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) max_instances: u32,
@@ -121,6 +124,14 @@ pub(crate) struct Serve {
 
 fn size(text: &str) -> Result<ByteSize, String> {
     text.parse().map_err(|error: torpor_manifest::Error| error.to_string())
+}
+
+fn patience(text: &str) -> Result<humantime::Duration, String> {
+    let time: humantime::Duration = text.parse().map_err(|error: humantime::DurationError| error.to_string())?;
+    if time.is_zero() {
+        return Err("no client could send anything within that; give at least `1ms`".to_owned());
+    }
+    Ok(time)
 }
 
 fn memory_budget(text: &str) -> Result<ByteSize, String> {

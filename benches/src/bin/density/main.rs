@@ -22,8 +22,9 @@ use torpor_benches::{
     stage::{ADD, FILETYPE_RAW, Places, Stage},
 };
 
-/// How long a host rests before its processor time is looked at, and how long that takes.
-const REST: Duration = Duration::from_secs(5);
+/// How long a host rests before its processor time is looked at, and for how long that is.
+const SETTLE: Duration = Duration::from_secs(5);
+const REST: Duration = Duration::from_secs(10);
 /// Wakes of which the median is taken.
 const WAKES: usize = 60;
 
@@ -79,7 +80,7 @@ fn measure(stage: &Stage, functions: usize) -> Result<report::Row> {
     let begin = Instant::now();
     let host = Served::start(stage, &manifests, &["--watch"])?;
     let start = begin.elapsed();
-    std::thread::sleep(REST);
+    std::thread::sleep(SETTLE);
     let (before, at) = (host.processor_time()?, Instant::now());
     std::thread::sleep(REST);
     let rest = (host.processor_time()? - before) / at.elapsed().as_secs_f64();

@@ -11,6 +11,8 @@ use torpor_benches::{
 const MEMORY: f64 = 500.0;
 /// How long it may take to start, in seconds.
 const START: f64 = 30.0;
+/// What it may take of a processor at rest, in percent: nothing, but for a tick of the system's clock.
+const AT_REST: f64 = 0.1;
 /// What a function that was called may leave behind at zero, in kB.
 const LEFT: f64 = 50.0;
 
@@ -84,6 +86,7 @@ pub(crate) fn report(rows: Vec<Row>, crowd: Crowd, results: &mut Results) {
 
     if let Some(row) = rows.iter().max_by_key(|row| row.functions) {
         results.goal("memory of the largest host at zero", row.held.resident_mb, MEMORY, "MB");
+        results.goal("its processor at rest", row.rest_percent, AT_REST, "%");
         results.goal("its first start", row.first_start_s, START, "s");
     }
     let left = (after.anonymous_mb - before.anonymous_mb) * 1e3 / many(called.max(1));

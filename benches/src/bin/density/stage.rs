@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use std::path::PathBuf;
-use torpor_benches::stage::{ADD, FILETYPE_RAW, Isolation, Stage, Way};
+use torpor_benches::stage::{ADD, FILETYPE_RAW, Isolation, NO_DEADLINE, Stage, Way};
 
 /// Every how manieth function is a real model; the others add.
 const REAL: usize = 10;
@@ -21,7 +21,7 @@ pub(crate) fn manifests(stage: &Stage, functions: usize, idle_timeout: &str) -> 
     for index in 0..functions {
         let workload = if is_add(index) { &ADD } else { &FILETYPE_RAW };
         let (name, isolation) = (&name(index), Isolation::Host);
-        let way = Way { name, backend: "onnxruntime", parallel: 1, idle_timeout, isolation };
+        let way = Way { name, backend: "onnxruntime", parallel: 1, idle_timeout, isolation, deadline: NO_DEADLINE };
         stage.manifest_in(&folder, workload, &way)?;
     }
     Ok(folder)

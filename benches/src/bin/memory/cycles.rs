@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use torpor_benches::{
     frame::{Group, Results},
     served::{Held, Served},
-    stage::{Isolation, Stage, Way, Workload},
+    stage::{Isolation, NO_DEADLINE, Stage, Way, Workload},
     statistics::median,
 };
 
@@ -36,7 +36,7 @@ impl Cycles {
         let (Cycles { workload, backend }, name) = (self, self.workload.name);
         let folder = stage.path(&format!("{name}-{backend}"));
         let isolation = Isolation::Host;
-        let way = Way { name, backend, parallel: 1, idle_timeout: IDLE_TIMEOUT, isolation };
+        let way = Way { name, backend, parallel: 1, idle_timeout: IDLE_TIMEOUT, isolation, deadline: NO_DEADLINE };
         stage.manifest_in(&folder, workload, &way)?;
         // What the deployment leaves in the heap is another matter, so it is made by a host of its own.
         drop(Served::start(stage, &folder, &[])?);

@@ -9,7 +9,7 @@ use std::{fs, path::Path, thread::sleep, time::Duration};
 use torpor_benches::{
     frame::{Group, Results},
     served::{Held, Served, state},
-    stage::{EMBED, Isolation, Stage, Way},
+    stage::{EMBED, Isolation, NO_DEADLINE, Stage, Way},
 };
 
 /// Nobody sleeps while this is measured.
@@ -43,7 +43,14 @@ pub(crate) fn measure(stage: &Stage, rounds: usize, results: &mut Results) -> Re
             stage.manifest_in(
                 folder,
                 &EMBED,
-                &Way { name, backend: "onnxruntime", parallel, idle_timeout: IDLE_TIMEOUT, isolation: Isolation::Host },
+                &Way {
+                    name,
+                    backend: "onnxruntime",
+                    parallel,
+                    idle_timeout: IDLE_TIMEOUT,
+                    isolation: Isolation::Host,
+                    deadline: NO_DEADLINE,
+                },
             )?;
         }
     }

@@ -7,6 +7,7 @@ use super::{
     Answer, Record, Timing,
     http::{RequestBody, ResponseBody},
     instance::instance,
+    was_tried,
 };
 use crate::{
     CallError, Function,
@@ -37,9 +38,11 @@ async fn call(
     body: RequestBody,
 ) -> Result<Answer<http::Response<ResponseBody>>, CallError> {
     let input = read(function, body).await?;
-    let lease = function.acquire(&record.lacked_memory).await?;
+    let mut lease = function.acquire(record.deadline(), &record.lacked_memory).await?;
     record.marks.admitted(lease.wake.clone());
-    let output = run(&lease, record, input).await.map_err(|error| lease.explained(error))?;
+    let output = run(&lease, record, input).await;
+    lease.ended = was_tried(&output);
+    let output = output.map_err(|error| lease.explained(error))?;
     record.marks.answered(lease.first_run());
     let timing = Timing::of(&record.marks, record.arrived);
     Ok(Answer { value: command::response(&output).map(ResponseBody::whole), timing })
@@ -74,6 +77,7 @@ async fn run(lease: &Lease, record: &Record, input: Bytes) -> Result<Bytes, Call
         Ok(()) => Ok(output.take()),
         Err(error) => match error.downcast_ref::<I32Exit>() {
             Some(I32Exit(0)) => Ok(output.take()),
+            _ if instance.store.data().is_late => Err(function.too_busy()),
             Some(I32Exit(code)) => Err(function.failed(&format!("it exited with code {code}"))),
             None => Err(function.failed(&format!("{error:#}"))),
         },

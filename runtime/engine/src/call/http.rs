@@ -4,7 +4,7 @@
 //! lease, so a function whose response still streams is not idle. A client that hangs up ends the task; a client that has got
 //! the whole response does not, so a guest may finish its work, within the deadline.
 
-use super::{Answer, Record, Timing, instance::instance};
+use super::{Answer, Record, Timing, instance::instance, was_tried};
 use crate::{CallError, Function, function::Lease};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -46,9 +46,9 @@ impl Function {
         }
         let mut record = Record::new(function);
         let deadline = record.deadline();
-        let lease = tokio::time::timeout_at(deadline.into(), function.acquire(&record.lacked_memory)).await;
+        let lease = tokio::time::timeout_at(deadline.into(), function.acquire(deadline, &record.lacked_memory)).await;
         let lease = lease.unwrap_or_else(|_| Err(record.late()));
-        let lease = lease.inspect_err(|error| record.note::<()>(&Err(error.clone())))?;
+        let mut lease = lease.inspect_err(|error| record.note::<()>(&Err(error.clone())))?;
 
         record.marks.admitted(lease.wake.clone());
         let (arrived, marks) = (record.arrived, record.marks.clone());
@@ -58,6 +58,7 @@ impl Function {
         let ending = Ending { broken: Some(Arc::clone(&broken)) };
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let result = tokio::time::timeout_at(deadline.into(), run(&lease, &record, request, sender, ending)).await;
+            lease.ended = result.as_ref().is_ok_and(was_tried);
             let result = result.unwrap_or_else(|_| Err(lease.function.late())).map_err(|error| lease.explained(error));
             // It may have ended before anybody got to see the head of its response.
             if result.is_ok() {
@@ -103,7 +104,9 @@ async fn run(
     let request = request.map(|body| body.map_err(|error| HttpError::InternalError(Some(error.to_string()))));
     let request = store.data_mut().http().new_incoming_request(Scheme::Http, request).map_err(trapped)?;
     let response = store.data_mut().http().new_response_outparam(response).map_err(trapped)?;
-    guest.wasi_http_incoming_handler().call_handle(&mut *store, request, response).await.map_err(trapped)?;
+    let handled = guest.wasi_http_incoming_handler().call_handle(&mut *store, request, response).await;
+    let is_late = store.data().is_late;
+    handled.map_err(|error| if is_late { function.too_busy() } else { trapped(error) })?;
     ending.orderly();
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Calls of `torpor:function/predict`: named tensors in, named tensors out.
 
-use super::{Answer, Record, Timing, instance::instance};
+use super::{Answer, Record, Timing, instance::instance, was_tried};
 use crate::{
     CallError, Function,
     bindings::exports::torpor::function::predict::PredictError,
@@ -34,9 +34,11 @@ async fn call(
     inputs: Vec<NamedTensor>,
 ) -> Result<Answer<Vec<NamedTensor>>, CallError> {
     function.signature.check_inputs(&inputs).map_err(|mismatch| CallError::InvalidInput(mismatch.to_string()))?;
-    let lease = function.acquire(&record.lacked_memory).await?;
+    let mut lease = function.acquire(record.deadline(), &record.lacked_memory).await?;
     record.marks.admitted(lease.wake.clone());
-    let value = run(&lease, record, inputs).await.map_err(|error| lease.explained(error))?;
+    let value = run(&lease, record, inputs).await;
+    lease.ended = was_tried(&value);
+    let value = value.map_err(|error| lease.explained(error))?;
     Ok(Answer { value, timing: Timing::of(&record.marks, record.arrived) })
 }
 
@@ -50,10 +52,13 @@ async fn run(lease: &Lease, record: &Record, inputs: Vec<NamedTensor>) -> Result
     let guest = code.instantiate_async(&mut *store).await.map_err(trapped)?;
     record.marks.ready();
     let inputs = store.data_mut().push_tensors(inputs).map_err(trapped)?;
-    let answer = guest.torpor_function_predict().call_predict(&mut *store, &inputs).await.map_err(trapped)?;
+    let answer = guest.torpor_function_predict().call_predict(&mut *store, &inputs).await;
+    let is_late = store.data().is_late;
+    let answer = answer.map_err(|error| if is_late { function.too_busy() } else { trapped(error) })?;
     record.marks.answered(lease.first_run());
     let outputs = answer.map_err(|error| match error {
         PredictError::InvalidInput(text) => CallError::InvalidInput(printable(&text)),
+        PredictError::Failed(_) if is_late => function.too_busy(),
         PredictError::Failed(text) => function.failed(&printable(&text)),
     })?;
     let outputs = store.data_mut().take_tensors(outputs).map_err(trapped)?;

@@ -92,7 +92,7 @@ impl Inner {
             gate.sleeps += 1;
             gate.evictions += u64::from(cause == SleepCause::Budget);
             gate.last_sleep = Some(cause);
-            gate.life.slept()
+            gate.life.slept(Instant::now())
         };
         if after == AfterSleep::Wake {
             self.ask();

@@ -1,6 +1,6 @@
 //! Wakes: asking for memory, opening everything, and letting in those who waited.
 
-use super::{Inner, hand_out};
+use super::{Inner, Told};
 use crate::{
     DeployError,
     error::{WakeError, chain},
@@ -45,7 +45,7 @@ impl Inner {
                     return Err(DeployError::Wake(gate.cause.clone().unwrap_or_default()));
                 }
                 gate.wished = true;
-                gate.life.start_wake()
+                gate.life.start_wake(Instant::now())
             };
             if wake {
                 self.ask();
@@ -122,17 +122,17 @@ impl Inner {
         self.metrics.wake_phase(Phase::Session, timing.session);
         self.metrics.wake_phase(Phase::Total, timing.total);
         tracing::debug!(function = %self.manifest.name, ?timing, "awake");
-        let (admitted, retired, wake) = {
+        let (told, retired, wake) = {
             let mut gate = self.gate();
             gate.wakes += 1;
             (gate.wished, gate.tried_again) = (false, false);
             gate.warm = Some(Arc::new(warm));
+            gate.life.woke(Instant::now(), timing.total);
             gate.last_wake = Some(timing);
             gate.cause = None;
-            gate.life.woke(Instant::now());
             (self.admissible(&mut gate), gate.retired, gate.wakes)
         };
-        hand_out(admitted);
+        Told::all(told);
         self.changed.notify_waiters();
         if retired {
             let function = Arc::clone(self);

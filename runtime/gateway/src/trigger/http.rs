@@ -5,7 +5,7 @@ use crate::error::ApiError;
 use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Uri, header, uri::Authority};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use std::{
     pin::Pin,
@@ -17,6 +17,10 @@ use std::{
     time::Instant,
 };
 use torpor_engine::{Function, RequestBody};
+
+/// Bytes of a body that are waited for before the function is called. Of larger ones, and of those that declare no length, functions
+/// get to see what has come.
+const GATHERED: u64 = 64 * 1024;
 
 /// Headers that belong to one connection and not to the request. `te` and `trailer` are among them by the letter of HTTP.
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -31,6 +35,7 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 pub(crate) async fn call(function: &Function, request: Request) -> Result<Response, ApiError> {
     let arrived = Instant::now();
     let (request, exceeded) = accept(function, request).inspect_err(|_| function.count_refused(arrived))?;
+    let request = gathered(function, request).await.inspect_err(|_| function.count_refused(arrived))?;
     // A guest that was cut short in its reading may answer anything, or fail; what the caller has to know is the limit.
     let answer = function.http(request).await;
     if exceeded.load(Ordering::Relaxed) {
@@ -60,6 +65,26 @@ fn accept(function: &Function, request: Request) -> Result<(http::Request<Reques
     let exceeded = Arc::new(AtomicBool::new(false));
     let body = LimitedBody { body, left: manifest.limits.body.as_u64(), exceeded: Arc::clone(&exceeded) };
     Ok((http::Request::from_parts(head, body.map_err(Into::into).boxed_unsync()), exceeded))
+}
+
+/// The request with its whole body, where that is declared to be small. A client that sends it slowly holds no place meanwhile.
+async fn gathered(
+    function: &Function,
+    request: http::Request<RequestBody>,
+) -> Result<http::Request<RequestBody>, ApiError> {
+    let (head, body) = request.into_parts();
+    let body = match body.size_hint().exact() {
+        Some(1..=GATHERED) => {
+            let manifest = function.manifest();
+            let body = tokio::time::timeout(manifest.limits.deadline, body.collect()).await;
+            let body = body.map_err(|_| ApiError::body_timeout(&manifest.name))?;
+            // The client has gone, or broke the framing; if it is still there it may know.
+            let body = body.map_err(|_| ApiError::bad_request("the body is incomplete"))?;
+            body.map_err(|never| match never {}).boxed_unsync()
+        }
+        _ => body,
+    };
+    Ok(http::Request::from_parts(head, body))
 }
 
 /// The request's URI with the authority that the client named.

@@ -6,11 +6,15 @@ use crate::{
     output::Output,
 };
 use anyhow::{Context, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{io::Write, path::Path, pin::pin};
 use tokio::signal::unix::{SignalKind, signal};
 use torpor::{Advice, Config, Host, Trust};
 use torpor_gateway::Limits;
 use torpor_manifest::ByteSize;
+
+/// Files that a host may have open beside its connections: of models, modules and worker processes.
+const OTHER_FILES: u64 = 1024;
 
 pub(crate) fn run(arguments: Serve, output: &Output) -> Result<(), Failure> {
     let format = match arguments.log_format {
@@ -22,11 +26,32 @@ pub(crate) fn run(arguments: Serve, output: &Output) -> Result<(), Failure> {
             Advice::new(format!("`--log`: {error}"), "write, for example, `info` or `warn,torpor_engine=debug`")
         })
         .map_err(anyhow::Error::from)?;
+    allow_files(arguments.max_connections);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(serve(arguments, output))?;
     // A native run that cannot be interrupted must not keep the process alive, and must not see its library go.
     runtime.shutdown_background();
     torpor_engine::exit(0)
+}
+
+/// Raises the limit of open files, as far as the system lets a program do that itself.
+fn allow_files(connections: u32) {
+    let wanted = u64::from(connections) + OTHER_FILES;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // No limit is as good as the highest.
+    let (Some(now), most) = (current, maximum.unwrap_or(u64::MAX)) else { return };
+    if now < wanted.min(most)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted.min(most)), maximum })
+    {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+    if most < wanted {
+        tracing::warn!(
+            limit = most,
+            wanted,
+            "the system allows fewer open files than `--max-connections` may need; raise the limit (`ulimit -Hn`) or lower that"
+        );
+    }
 }
 
 async fn serve(arguments: Serve, output: &Output) -> Result<()> {
@@ -53,6 +78,7 @@ async fn serve(arguments: Serve, output: &Output) -> Result<()> {
 
 fn config(arguments: Serve) -> Config {
     let connections = usize::try_from(arguments.max_connections).unwrap_or(usize::MAX);
+    let patience = arguments.client_timeout.into();
     Config {
         manifests: arguments.manifests,
         variables: cli::variable,
@@ -63,7 +89,7 @@ fn config(arguments: Serve) -> Config {
         gateway: torpor_gateway::Config {
             data: arguments.listen,
             admin: arguments.admin,
-            limits: Limits { connections, ..Limits::default() },
+            limits: Limits { connections, header_timeout: patience, write_timeout: patience, ..Limits::default() },
             drain: arguments.drain.into(),
         },
         libraries: arguments.libraries.into(),

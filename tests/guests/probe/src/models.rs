@@ -18,6 +18,7 @@ pub(crate) fn act(word: &str, body: Vec<u8>) -> Option<Result<Response, http::Er
         "contract" => Ok(contract::calls(body)),
         "models" => Ok(Model::names().iter().map(|name| format!("{name}: {}\n", describe(name))).collect()),
         "add" => add(Model::load("add"), rows(&[1, 4], &[1.0; 4])),
+        "nan" => add(Model::load("add"), rows(&[1, 4], &[f32::NAN; 4])),
         "wrong-dtype" => add(Model::load("add"), Tensor::new(&[1, 4], &[1_i32; 4])),
         "wrong-rank" => add(Model::load("add"), rows(&[4], &[1.0; 4])),
         "wrong-name" => Model::load("add").and_then(|model| model.run([("w", rows(&[1, 4], &[1.0; 4])?)])).map(shown),

@@ -3,9 +3,11 @@
 //! The client shares the machine with the servers, so it does as little as it can: it writes the same bytes again and again,
 //! and of an answer it reads the status and the length.
 
-use anyhow::{Context, Result, bail, ensure};
+use crate::statistics::{micros, quantile};
+use anyhow::{Context, Result, ensure};
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -13,22 +15,23 @@ use tokio::{
     net::TcpStream,
     task::JoinSet,
 };
-use torpor_benches::statistics::{micros, quantile};
 
 const MAX_HEADERS: usize = 32;
 
 /// What the callers saw in one round.
-pub(crate) struct Round {
-    pub(crate) requests: usize,
-    pub(crate) throughput: f64,
+pub struct Round {
+    /// Requests that were answered.
+    pub requests: usize,
+    /// Of them, in a second.
+    pub throughput: f64,
     /// Microseconds.
-    pub(crate) p50: f64,
+    pub p50: f64,
     /// Microseconds.
-    pub(crate) p99: f64,
+    pub p99: f64,
 }
 
 /// The request as it goes over the wire.
-pub(crate) fn wire(path: &str, body: &[u8]) -> Vec<u8> {
+pub fn wire(path: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
@@ -37,18 +40,24 @@ pub(crate) fn wire(path: &str, body: &[u8]) -> Vec<u8> {
 }
 
 /// One request on a connection of its own; returns the body of the answer.
-pub(crate) fn once(address: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// When the server cannot be reached, or answers with another status than 200.
+pub fn once(address: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
     runtime()?.block_on(async {
         let mut connection = Connection::open(address).await?;
-        let (start, length) = connection.call(request).await?;
-        Ok(connection.buffer[start..start + length].to_vec())
+        connection.answered(request).await?;
+        Ok(connection.body().to_vec())
     })
 }
 
 /// Keeps `connections` busy for `time`.
+///
+/// # Errors
+/// When the server cannot be reached, or answers with another status than 200.
 #[expect(clippy::cast_precision_loss, reason = "a count of requests")]
-pub(crate) fn round(address: SocketAddr, request: &[u8], connections: usize, time: Duration) -> Result<Round> {
-    let request: std::sync::Arc<[u8]> = request.into();
+pub fn round(address: SocketAddr, request: &[u8], connections: usize, time: Duration) -> Result<Round> {
+    let request: Arc<[u8]> = request.into();
     runtime()?.block_on(async {
         let mut open = Vec::new();
         for _ in 0..connections {
@@ -57,12 +66,12 @@ pub(crate) fn round(address: SocketAddr, request: &[u8], connections: usize, tim
         let start = Instant::now();
         let mut callers = JoinSet::new();
         for mut connection in open {
-            let request = std::sync::Arc::clone(&request);
+            let request = Arc::clone(&request);
             callers.spawn(async move {
                 let mut times = Vec::new();
                 while start.elapsed() < time {
                     let sent = Instant::now();
-                    connection.call(&request).await?;
+                    connection.answered(&request).await?;
                     times.push(micros(sent.elapsed()));
                 }
                 anyhow::Ok(times)
@@ -81,44 +90,63 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
-struct Connection {
+/// A connection that stays open.
+pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
+    /// Where the body of the last answer is in the buffer.
+    body: std::ops::Range<usize>,
 }
 
 impl Connection {
-    async fn open(address: SocketAddr) -> Result<Self> {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody is there.
+    pub async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await.with_context(|| format!("`{address}` cannot be reached"))?;
         stream.set_nodelay(true)?;
-        Ok(Connection { stream, buffer: Vec::with_capacity(64 * 1024) })
+        Ok(Connection { stream, buffer: Vec::with_capacity(64 * 1024), body: 0..0 })
     }
 
-    /// Sends the request and reads the whole answer. Returns where its body is in the buffer.
-    async fn call(&mut self, request: &[u8]) -> Result<(usize, usize)> {
+    /// Sends the request, reads the whole answer and returns its status.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn call(&mut self, request: &[u8]) -> Result<u16> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
-        let (head, length) = loop {
+        let (status, head, length) = loop {
             ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server closed the connection");
             if let Some(head) = self.head()? {
                 break head;
             }
         };
-        while self.buffer.len() < head + length {
+        self.body = head..head + length;
+        while self.buffer.len() < self.body.end {
             ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server closed the connection");
         }
-        Ok((head, length))
+        Ok(status)
     }
 
-    /// The length of the head and of the body, once the head is there.
-    fn head(&self) -> Result<Option<(usize, usize)>> {
+    /// The same for a request that has to be answered.
+    async fn answered(&mut self, request: &[u8]) -> Result<()> {
+        let status = self.call(request).await?;
+        ensure!(status == 200, "the server answered {status}: {}", String::from_utf8_lossy(self.body()));
+        Ok(())
+    }
+
+    fn body(&self) -> &[u8] {
+        &self.buffer[self.body.clone()]
+    }
+
+    /// The status, and the length of the head and of the body, once the head is there.
+    fn head(&self) -> Result<Option<(u16, usize, usize)>> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         let httparse::Status::Complete(head) = response.parse(&self.buffer)? else { return Ok(None) };
-        if response.code != Some(200) {
-            bail!("the server answered {:?}: {}", response.code, String::from_utf8_lossy(&self.buffer[head..]));
-        }
         let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
         let length = std::str::from_utf8(length.context("the answer tells no length")?.value)?;
-        Ok(Some((head, length.parse()?)))
+        Ok(Some((response.code.context("the answer has no status")?, head, length.parse()?)))
     }
 }
