@@ -18,6 +18,7 @@ use wasmtime_wasi_http::{
 use crate::{
     console::Console,
     load::{Loader, Loads},
+    trace::Marks,
     warm::Models,
 };
 
@@ -98,6 +99,8 @@ pub(crate) struct Guest {
     pub(crate) capabilities: Arc<Capabilities>,
     /// For whom the instance asks for runs.
     pub(crate) caller: Caller,
+    /// Where the call notes what became of it.
+    pub(crate) marks: Marks,
     /// WASI as core modules know it; only theirs is used.
     preview1: Option<WasiP1Ctx>,
     /// Made at first use, since most functions never ask for WASI and making it costs as much as making the instance.
@@ -107,7 +110,7 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    pub(crate) fn new(capabilities: &Arc<Capabilities>, models: &Arc<Models>, caller: Caller) -> Self {
+    pub(crate) fn new(capabilities: &Arc<Capabilities>, models: &Arc<Models>, caller: Caller, marks: Marks) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         Guest {
@@ -119,6 +122,7 @@ impl Guest {
             preview1: None,
             capabilities: Arc::clone(capabilities),
             caller,
+            marks,
             wasi: None,
             http: WasiHttpCtx::new(),
             hooks: Outbound(Arc::clone(capabilities)),

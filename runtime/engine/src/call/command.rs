@@ -41,7 +41,7 @@ async fn call(
     record.marks.admitted(lease.wake.clone());
     let output = run(&lease, record, input).await.map_err(|error| lease.explained(error))?;
     record.marks.answered(lease.first_run());
-    let timing = Timing::of(&record.marks, record.arrived);
+    let timing = Timing::of(&record.marks, record.arrived, None);
     Ok(Answer { value: command::response(&output).map(ResponseBody::whole), timing })
 }
 
@@ -64,7 +64,7 @@ async fn run(lease: &Lease, record: &Record, input: Bytes) -> Result<Bytes, Call
     let function = &lease.function;
     // Deploying has looked at the same bytes that the wake has compiled.
     let Some(program) = &lease.warm().code.command else { return Err(function.failed("it is no program")) };
-    let mut instance = instance(lease, function.http_caller(record.deadline()))
+    let mut instance = instance(lease, record, function.http_caller(record.deadline()))
         .await
         .map_err(|error| function.failed(&format!("{error:#}")))?;
     record.marks.ready();
