@@ -104,6 +104,11 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// What answers from the response cache cost, against answers of an echo and of models
+    Cache {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Models in worker processes against models in the host's own, side by side
     Isolation {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -141,6 +146,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Bench(Bench::Guest { args }) => suite::bench(&tree, "guest", &args),
         Task::Bench(Bench::Memory { args }) => suite::bench(&tree, "memory", &args),
         Task::Bench(Bench::Density { args }) => suite::bench(&tree, "density", &args),
+        Task::Bench(Bench::Cache { args }) => suite::bench(&tree, "cache", &args),
         Task::Bench(Bench::Isolation { args }) => suite::bench(&tree, "isolation", &args),
     }
 }
