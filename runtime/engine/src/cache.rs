@@ -8,7 +8,7 @@ mod flight;
 mod freshness;
 mod key;
 
-pub(crate) use freshness::{Conditions, Stored, conditions, directives};
+pub(crate) use freshness::{Conditions, Stored, conditions, is_secret};
 pub(crate) use key::{Identity, Key, of_request};
 
 use crate::budget::Id;
@@ -337,7 +337,7 @@ impl Cache {
     pub(crate) fn forget(&self, gone: impl Fn(&Owner) -> bool) {
         for (key, entry) in &self.store {
             if gone(&entry.owner) {
-                self.store.invalidate(&key);
+                self.store.invalidate(&*key);
             }
         }
         self.tidy();

@@ -79,9 +79,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
 
 impl<K: Eq + Hash, V> Flights<K, V> {
     fn shard(&self, key: &K) -> MutexGuard<'_, HashMap<K, watch::Receiver<State<V>>>> {
-        // The remainder fits whatever the hash was.
-        #[expect(clippy::cast_possible_truncation, reason = "less than the number of shards")]
-        let index = (self.hasher.hash_one(key) % SHARDS as u64) as usize;
+        let index = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or_default();
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -34,10 +34,10 @@ const OF_NOT_MODIFIED: [HeaderName; 6] =
 
 /// What `Cache-Control` says, as far as it matters here. Of those with a number the outer `None` means that it is not there, and
 /// a number that cannot be read counts as 0.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Directives {
-    pub(crate) no_store: bool,
-    pub(crate) no_cache: bool,
+#[derive(Debug, Default)]
+struct Directives {
+    no_store: bool,
+    no_cache: bool,
     private: bool,
     public: bool,
     must_revalidate: bool,
@@ -70,7 +70,7 @@ pub(crate) struct Stored {
 }
 
 /// Reads `Cache-Control`, and `Pragma` where that is not there.
-pub(crate) fn directives(headers: &HeaderMap) -> Directives {
+fn directives(headers: &HeaderMap) -> Directives {
     let mut read = Directives::default();
     if !headers.contains_key(header::CACHE_CONTROL) {
         read.no_cache = all(headers, header::PRAGMA).any(|word| word.eq_ignore_ascii_case("no-cache"));
@@ -119,7 +119,12 @@ fn all(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     .filter(|item| !item.is_empty())
 }
 
-/// What a request wants of a kept answer. `Err` says why it gets none, and what it gets is not kept either.
+/// Whether nothing may be kept of what a request with these headers gets.
+pub(crate) fn is_secret(headers: &HeaderMap) -> bool {
+    directives(headers).no_store
+}
+
+/// What a request wants of a kept answer. `Err` says why it gets none.
 pub(crate) fn conditions(method: &Method, headers: &HeaderMap, has_body: bool) -> Result<Conditions, Forwarded> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(Forwarded::Method);
@@ -130,6 +135,9 @@ pub(crate) fn conditions(method: &Method, headers: &HeaderMap, has_body: bool) -
         return Err(Forwarded::Bypass);
     }
     let wants = directives(headers);
+    if wants.no_cache || wants.no_store {
+        return Err(Forwarded::Request);
+    }
     let seconds = |seconds: Option<u64>| seconds.map(Duration::from_secs);
     Ok(Conditions { max_age: seconds(wants.max_age), min_fresh: seconds(wants.min_fresh).unwrap_or_default() })
 }
@@ -396,10 +404,14 @@ mod tests {
             looked_up(&Method::GET, &[other], Err(Forwarded::Bypass));
         }
         assert!(matches!(conditions(&Method::GET, &HeaderMap::new(), true), Err(Forwarded::Bypass)));
-        for not in ["cache-control: no-cache", "cache-control: max-age=60, NO-CACHE", "pragma: no-cache"] {
-            assert!(directives(&headers(&[not])).no_cache, "{not}");
+        let anew = ["cache-control: no-cache", "cache-control: max-age=60, NO-CACHE", "pragma: no-cache"];
+        for anew in anew {
+            looked_up(&Method::GET, &[anew], Err(Forwarded::Request));
+            assert!(!is_secret(&headers(&[anew])), "{anew}");
         }
-        assert!(!directives(&headers(&["pragma: no-cache", "cache-control: max-age=60"])).no_cache);
+        looked_up(&Method::GET, &["pragma: no-cache", "cache-control: max-age=60"], Ok(()));
+        looked_up(&Method::GET, &["cache-control: no-store"], Err(Forwarded::Request));
+        assert!(is_secret(&headers(&["cache-control: no-store"])));
     }
 
     #[test]

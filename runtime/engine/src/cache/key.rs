@@ -33,7 +33,9 @@ impl Identity {
         options: &OpenOptions,
     ) -> Self {
         let mut hasher = blake3::Hasher::new();
-        let mut put = |bytes: &[u8]| drop(hasher.update(bytes));
+        let mut put = |bytes: &[u8]| {
+            hasher.update(bytes);
+        };
         text(MODEL, &mut put);
         // The two kinds of names never meet, whatever they are.
         match share {
@@ -51,7 +53,9 @@ impl Identity {
     /// The key of what the model gives for `inputs`, in whatever order they are.
     pub(crate) fn key(&self, inputs: &[NamedTensor]) -> Key {
         let mut hasher = self.0.clone();
-        write(inputs, &mut |bytes| drop(hasher.update(bytes)));
+        write(inputs, &mut |bytes| {
+            hasher.update(bytes);
+        });
         Key(hasher.finalize().into())
     }
 }
@@ -59,7 +63,9 @@ impl Identity {
 /// The key of all answers to requests for `uri` that one revision of a function gave.
 pub(crate) fn of_request(revision: Id, uri: &Uri) -> Key {
     let mut hasher = blake3::Hasher::new();
-    let mut put = |bytes: &[u8]| drop(hasher.update(bytes));
+    let mut put = |bytes: &[u8]| {
+        hasher.update(bytes);
+    };
     text(REQUEST, &mut put);
     put(&revision.to_le_bytes());
     text(&uri.to_string(), &mut put);

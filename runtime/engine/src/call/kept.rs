@@ -61,7 +61,7 @@ impl Function {
 fn recordable(request: &Request<RequestBody>, why: Forwarded) -> bool {
     request.method() == http::Method::GET
         && !matches!(why, Forwarded::Bypass | Forwarded::Method)
-        && !cache::directives(request.headers()).no_store
+        && !cache::is_secret(request.headers())
 }
 
 impl Inner {
@@ -79,10 +79,6 @@ impl Inner {
     ) -> Result<Answer<Response<ResponseBody>>, Forwarded> {
         let (method, headers) = (request.method(), request.headers());
         let conditions = cache::conditions(method, headers, !request.body().is_end_stream())?;
-        let wants = cache::directives(headers);
-        if wants.no_cache || wants.no_store {
-            return Err(Forwarded::Request);
-        }
         let arrived = Instant::now();
         let (stored, ttl) = match cache.answer(key, &conditions, headers) {
             Found::Fresh(stored, ttl) => (stored, ttl),
