@@ -39,7 +39,10 @@ const STORED: &str = "torpor; fwd=miss; stored";
 fn metrics(host: &TestHost) -> BTreeMap<String, u64> {
     let text = host.admin("/metrics").status(200).text();
     let samples = text.lines().filter(|line| line.starts_with("torpor_cache_"));
-    samples.filter_map(|line| line.rsplit_once(' ')).filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
+    samples
+        .filter_map(|line| line.rsplit_once(' '))
+        .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
+        .collect()
 }
 
 #[track_caller]
@@ -76,7 +79,8 @@ fn the_same_inputs_are_not_computed_twice() {
 
 #[test]
 fn what_is_kept_outlives_sleep_and_revisions_but_not_its_function() {
-    let host = TestHost::builder().function("add", |manifest| cached(manifest).set("scale.idle-timeout", "10ms")).start();
+    let host =
+        TestHost::builder().function("add", |manifest| cached(manifest).set("scale.idle-timeout", "10ms")).start();
     assert_eq!(added(&host, "add", 1.0), STORED);
     host.until_state("add", "Cold");
     hit(&added(&host, "add", 1.0));
@@ -117,7 +121,8 @@ fn only_those_who_share_by_name_have_it_in_common() {
 
 #[test]
 fn outputs_grow_too_old() {
-    let host = TestHost::builder().function("add", |manifest| cached(manifest).set("model.model.cache.ttl", "20ms")).start();
+    let host =
+        TestHost::builder().function("add", |manifest| cached(manifest).set("model.model.cache.ttl", "20ms")).start();
     added(&host, "add", 1.0);
     let misses = || requests(&host, "add", "model", "miss");
     until("it was too old", || {
@@ -129,7 +134,8 @@ fn outputs_grow_too_old() {
 #[test]
 fn a_refusal_is_not_kept() {
     let host = TestHost::builder().function("add", cached).start();
-    let rows = |name, rows: usize| json!({ "name": name, "shape": [rows, 4], "datatype": "FP32", "data": vec![1; 4 * rows] });
+    let rows =
+        |name, rows: usize| json!({ "name": name, "shape": [rows, 4], "datatype": "FP32", "data": vec![1; 4 * rows] });
     // Each fits what is declared, and the model cannot add them.
     let unequal = json!({ "inputs": [rows("x", 2), rows("y", 3)] });
     for _ in 0..2 {
@@ -196,7 +202,8 @@ const URI_STORED: &str = "torpor; fwd=uri-miss; stored";
 
 #[test]
 fn a_whole_answer_is_given_again_without_waking_the_function() {
-    let host = TestHost::builder().function("probe", |manifest| kept(manifest).set("scale.idle-timeout", "10ms")).start();
+    let host =
+        TestHost::builder().function("probe", |manifest| kept(manifest).set("scale.idle-timeout", "10ms")).start();
     assert_eq!(said(&host, MAX_AGE, "first", &[]), ("first".into(), URI_STORED.into()));
     host.until_state("probe", "Cold");
     let reply = ask(&host, Method::GET, MAX_AGE, "second", &[]).status(200);

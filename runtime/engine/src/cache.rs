@@ -269,9 +269,8 @@ impl Cache {
 
     /// Keeps copies of a model's outputs, and returns them; `None` where they are too large, or not worth their place.
     async fn keep_outputs(&self, key: Key, outputs: &[NamedTensor], keeping: &Keeping) -> Option<Outputs> {
-        let cost = |(name, tensor): &NamedTensor| {
-            PART + name.len() + size_of_val(tensor.shape().dims()) + tensor.data().len()
-        };
+        let cost =
+            |(name, tensor): &NamedTensor| PART + name.len() + size_of_val(tensor.shape().dims()) + tensor.data().len();
         let cost = OVERHEAD + outputs.iter().map(cost).sum::<usize>();
         if cost > self.largest {
             return None;
@@ -410,13 +409,7 @@ impl Expiry<Key, Arc<Entry>> for Lasts {
         Some(entry.lasts)
     }
 
-    fn expire_after_update(
-        &self,
-        _: &Key,
-        entry: &Arc<Entry>,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
+    fn expire_after_update(&self, _: &Key, entry: &Arc<Entry>, _: Instant, _: Option<Duration>) -> Option<Duration> {
         Some(entry.lasts)
     }
 }

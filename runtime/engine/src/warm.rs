@@ -516,7 +516,8 @@ impl Warm {
             }
         });
         let models = async {
-            let opened = join_all(recipe.models.iter().map(|model| model.open(&engine, &recipe.function, &metrics))).await;
+            let opened =
+                join_all(recipe.models.iter().map(|model| model.open(&engine, &recipe.function, &metrics))).await;
             (opened, start.elapsed())
         };
         let (code, (opened, session)) = join(code, models).await;

@@ -8,6 +8,7 @@ mod metrics;
 
 pub use log::{LogFormat, init_logging};
 pub use metrics::{
-    CacheKind, CacheMetrics, CacheResult, FunctionMetrics, MemoryMetrics, Metrics, OpenTier, Outcome, Phase, Series, SleepCause,
+    CacheKind, CacheMetrics, CacheResult, FunctionMetrics, MemoryMetrics, Metrics, OpenTier, Outcome, Phase, Series,
+    SleepCause,
 };
 pub use prometheus_client::metrics::gauge::Gauge;

@@ -471,7 +471,9 @@ impl Metrics {
                 for cause in CAUSES {
                     self.sleeps.remove(&CauseLabel { function: name.clone(), cause });
                 }
-                for (cache, result) in CacheKind::ALL.into_iter().flat_map(|kind| CacheResult::ALL.map(|result| (kind, result))) {
+                for (cache, result) in
+                    CacheKind::ALL.into_iter().flat_map(|kind| CacheResult::ALL.map(|result| (kind, result)))
+                {
                     self.cache_requests.remove(&CacheLabel { function: name.clone(), cache, result });
                 }
                 for tier in OpenTier::ALL {

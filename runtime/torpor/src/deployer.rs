@@ -406,7 +406,10 @@ impl Deployer {
                 Ok(())
             };
             if let Err(error) = self.work(retain).await {
-                tracing::warn!(error = format!("{error:#}"), "what was kept of functions that are gone could not be removed");
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "what was kept of functions that are gone could not be removed"
+                );
             }
         }
         if !self.unread.is_empty() {

@@ -103,13 +103,8 @@ pub async fn build(config: Config) -> Result<Host> {
     let workshop = {
         let (metrics, state) = (Arc::clone(&metrics), config.state.clone());
         let Config { instances, memory_budget, optimized_limit, response_cache, .. } = config;
-        let engine = torpor_engine::Config {
-            state: config.state,
-            instances,
-            memory_budget,
-            optimized_limit,
-            response_cache,
-        };
+        let engine =
+            torpor_engine::Config { state: config.state, instances, memory_budget, optimized_limit, response_cache };
         move || -> Result<Workshop> {
             let mut backends = load_backends(config.libraries);
             if let Some(mut worker) = config.worker {

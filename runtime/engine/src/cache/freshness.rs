@@ -106,17 +106,18 @@ fn set(seconds: &mut Option<u64>, value: &str) {
 /// The items of a header that is a list. Commas in quotes divide nothing.
 fn all(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| {
-        let (mut quoted, mut escaped) = (false, false);
-        value.split(move |c| {
-            let divides = c == ',' && !quoted;
-            quoted ^= c == '"' && !escaped;
-            escaped = quoted && c == '\\' && !escaped;
-            divides
+    values
+        .flat_map(|value| {
+            let (mut quoted, mut escaped) = (false, false);
+            value.split(move |c| {
+                let divides = c == ',' && !quoted;
+                quoted ^= c == '"' && !escaped;
+                escaped = quoted && c == '\\' && !escaped;
+                divides
+            })
         })
-    })
-    .map(str::trim)
-    .filter(|item| !item.is_empty())
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
 }
 
 /// Whether nothing may be kept of what a request with these headers gets.
@@ -379,7 +380,8 @@ mod tests {
 
     #[test]
     fn requests_that_differ_in_what_varies_are_not_served() {
-        let stored = stored(200, &["accept: a", "accept: b"], &["cache-control: max-age=60", "vary: Accept, Foo"]).unwrap();
+        let stored =
+            stored(200, &["accept: a", "accept: b"], &["cache-control: max-age=60", "vary: Accept, Foo"]).unwrap();
         assert!(stored.serves(&headers(&["accept: a", "accept: b", "other: x"])));
         for other in [&["accept: a"][..], &["accept: b", "accept: a"], &[], &["accept: a", "accept: b", "foo: x"]] {
             assert!(!stored.serves(&headers(other)), "{other:?}");
@@ -423,7 +425,15 @@ mod tests {
     #[track_caller]
     fn answered(method: &Method, request: &[&str], status: u16, length: usize) -> Response<Bytes> {
         let modified = format!("last-modified: {}", http_date(100));
-        let lines = ["cache-control: max-age=60", "etag: W/\"a\"", &modified, "age: 7", "connection: x-hop", "x-hop: 1", "x: 2"];
+        let lines = [
+            "cache-control: max-age=60",
+            "etag: W/\"a\"",
+            &modified,
+            "age: 7",
+            "connection: x-hop",
+            "x-hop: 1",
+            "x: 2",
+        ];
         let answer = stored(200, &[], &lines).unwrap().with_body(b"body".to_vec()).answer(method, &headers(request));
         assert_eq!((answer.status().as_u16(), answer.body().len()), (status, length), "{request:?}");
         let found = ["age", "connection", "x-hop"].map(|name| answer.headers().get(name).map(HeaderValue::as_bytes));

@@ -136,7 +136,9 @@ fn a_key_is_of_all_that_an_answer_depends_on_and_of_whose_it_is() {
         identity("f", None).key(&[bytes("x", &[2])]),
     ];
     let default = OpenOptions::default();
-    let of = |model, backend, options: &OpenOptions| Identity::new(&function("f"), None, model, backend, options).key(&inputs);
+    let of = |model, backend, options: &OpenOptions| {
+        Identity::new(&function("f"), None, model, backend, options).key(&inputs)
+    };
     let (model, other) = (Digest::of(b"model"), Digest::of(b"other"));
     let tract = (BackendKind::Tract, "1");
     keys.extend([
@@ -163,7 +165,8 @@ async fn each_has_its_own_idea_of_what_is_too_old() {
         Keeping::new(Some(Arc::clone(&cache)), identity("f", Some("all")), &function("f"), &settings)
     };
     let (patient, strict) = (share(HOUR), share(Duration::from_nanos(1)));
-    let call = async |keeping: &Keeping| keeping.outputs(vec![bytes("x", &[1])], ONE, |inputs| model.run(inputs)).await.0;
+    let call =
+        async |keeping: &Keeping| keeping.outputs(vec![bytes("x", &[1])], ONE, |inputs| model.run(inputs)).await.0;
     assert_eq!(call(&patient).await, MISS);
     assert!(matches!(call(&patient).await, CacheStatus::Hit { .. }));
     assert!(matches!(call(&strict).await, CacheStatus::Forwarded { why: Forwarded::Miss, .. }));

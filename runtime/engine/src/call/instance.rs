@@ -15,11 +15,7 @@ pub(super) struct Instance<'a> {
 }
 
 /// Waits for a place, and takes it. Models run for `caller`, and the call is the one of `record`.
-pub(super) async fn instance<'a>(
-    lease: &'a Lease,
-    record: &Record,
-    caller: Caller,
-) -> wasmtime::Result<Instance<'a>> {
+pub(super) async fn instance<'a>(lease: &'a Lease, record: &Record, caller: Caller) -> wasmtime::Result<Instance<'a>> {
     let engine = &lease.function.engine;
     let place = engine.places.acquire().await?;
     let guest = Guest::new(&lease.function.capabilities, &lease.warm().models, caller, record.marks.clone());

@@ -48,7 +48,8 @@ impl Function {
             cache.remove(&key);
         }
         let limit = usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX);
-        let recording = headers.and_then(|headers| Recording::begin(cache, key, function.id, &headers, &answer.value, limit));
+        let recording =
+            headers.and_then(|headers| Recording::begin(cache, key, function.id, &headers, &answer.value, limit));
         if let Some(recording) = recording {
             answer.timing.cache = Some(CacheStatus::Forwarded { why, stored: true, collapsed: false });
             answer.value = answer.value.map(|body| body.recorded(recording));
@@ -163,6 +164,9 @@ impl Recording {
 
 impl fmt::Debug for Recording {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recording").field("recorded", &self.body.len()).field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Recording")
+            .field("recorded", &self.body.len())
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
     }
 }
