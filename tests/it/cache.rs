@@ -175,7 +175,7 @@ fn a_host_without_a_cache_says_so() {
 
 /// `probe` with whole answers kept.
 fn kept(manifest: Manifest) -> Manifest {
-    lasting(manifest).set("limits.deadline", forever()).set("trigger.http.cache.max-body", "1KiB")
+    lasting(manifest).set("limits.deadline", forever()).set("trigger.http.cache.body", "1KiB")
 }
 
 fn probe() -> Stage {
@@ -348,7 +348,7 @@ fn functions_have_no_answers_in_common() {
 
 #[test]
 fn a_core_module_has_no_answers_to_keep() {
-    let stage = TestHost::builder().function("command", |manifest| manifest.set("trigger.http.cache.max-body", "1KiB"));
+    let stage = TestHost::builder().function("command", |manifest| manifest.set("trigger.http.cache.body", "1KiB"));
     let host = stage.start();
     let cause = host.status("command")["cause"].as_str().expect("a cause").to_owned();
     assert!(cause.contains("`cache` in `[trigger.http]`") && cause.contains("leave it out"), "{cause}");

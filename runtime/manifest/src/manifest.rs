@@ -54,7 +54,7 @@ pub struct HttpTrigger {
 settings! {
     /// Which answers to plain HTTP requests are kept and given again: those that say so themselves.
     pub struct HttpCache, HTTP_CACHE = "[trigger.http.cache]" {
-        "max-body" max_body: ByteSize = ByteSize::mib(1), size(ByteSize::bytes(1)..=ByteSize::gib(1)),
+        "body" body: ByteSize = ByteSize::mib(1), size(ByteSize::bytes(1)..=ByteSize::gib(1)),
             "the longest body that is kept; a longer one streams through";
     }
 }

@@ -47,7 +47,7 @@ impl Function {
             // It has changed what is there, and what was kept of it is wrong now.
             cache.remove(&key);
         }
-        let limit = usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX);
+        let limit = usize::try_from(settings.body.as_u64()).unwrap_or(usize::MAX);
         let recording =
             headers.and_then(|headers| Recording::begin(cache, key, function.id, &headers, &answer.value, limit));
         if let Some(recording) = recording {

@@ -67,7 +67,7 @@ fn the_mistakes_are_shown_as_they_are() {
 fn beside(key: &str) -> &'static str {
     match key {
         "model.NAME.memory" => "model.m.isolation = \"process\"",
-        "trigger.http.priority" | "trigger.http.cache.max-body" => "trigger.http.path = \"/fn\"",
+        "trigger.http.priority" | "trigger.http.cache.body" => "trigger.http.path = \"/fn\"",
         _ => "",
     }
 }
