@@ -39,6 +39,7 @@ pub async fn host(stage: &Stage, manifests: Vec<PathBuf>) -> Result<Host> {
         instances: 512,
         memory_budget: None,
         optimized_limit: u64::MAX,
+        response_cache: 64 << 20,
     };
     torpor::build(config).await
 }

@@ -291,6 +291,21 @@ impl Stage {
         Ok(path)
     }
 
+    /// Packs a folder of the repository whose module has no model, and returns the bundle.
+    pub fn without_model(&self, name: &str, folder: &str, module: &str) -> Result<PathBuf> {
+        let packed = self.path(&format!("{name}.torpor"));
+        self.torpor(|torpor| {
+            torpor.arg("pack").arg(repository().join(folder)).arg("--module").arg(self.places.modules.join(module));
+            torpor.arg("--output").arg(&packed)
+        })?;
+        self.sign(&packed)?;
+        Ok(packed)
+    }
+
+    fn sign(&self, packed: &Path) -> Result<()> {
+        self.torpor(|torpor| torpor.arg("sign").arg(packed).arg("--key").arg(self.path("bench.key.pem")))
+    }
+
     fn bundle(&self, workload: &Workload) -> Result<()> {
         let model = self.model(workload);
         ensure!(model.is_file(), "there is no model `{}`; `cargo xtask setup` fetches it", model.display());
@@ -301,7 +316,7 @@ impl Stage {
             torpor.arg("pack").arg(folder).arg("--module").arg(self.module(workload)).arg("--model").arg(grant);
             torpor.arg("--output").arg(&packed)
         })?;
-        self.torpor(|torpor| torpor.arg("sign").arg(&packed).arg("--key").arg(self.path("bench.key.pem")))
+        self.sign(&packed)
     }
 
     fn torpor(&self, arguments: impl FnOnce(&mut Command) -> &mut Command) -> Result<()> {

@@ -114,6 +114,11 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// What answers from the response cache cost, against answers of an echo and of models
+    Cache {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Models in worker processes against models in the host's own, side by side
     Isolation {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -153,6 +158,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Bench(Bench::Density { args }) => suite::bench(&tree, "density", &args),
         Task::Bench(Bench::Overload { args }) => suite::bench(&tree, "overload", &args),
         Task::Bench(Bench::Cores { args }) => suite::bench(&tree, "cores", &args),
+        Task::Bench(Bench::Cache { args }) => suite::bench(&tree, "cache", &args),
         Task::Bench(Bench::Isolation { args }) => suite::bench(&tree, "isolation", &args),
     }
 }

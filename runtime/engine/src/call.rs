@@ -3,12 +3,13 @@
 mod command;
 mod http;
 mod instance;
+mod kept;
 mod predict;
 
 pub use self::http::{Incomplete, RequestBody, ResponseBody};
 
 use crate::{
-    CallError, WakeTiming,
+    CacheStatus, CallError, WakeTiming,
     function::{Inner, Lease},
     trace::Marks,
 };
@@ -44,6 +45,8 @@ pub struct Timing {
     pub instantiate: Duration,
     /// From being let in until the answer, an instance included; for HTTP, until the head of the response.
     pub run: Duration,
+    /// What the response cache did for it: for its models, or for an HTTP request as a whole. `None` where it was not asked to.
+    pub cache: Option<CacheStatus>,
 }
 
 /// Counts a call when it ends. A call whose future is dropped half-way was abandoned by its caller.
@@ -108,13 +111,14 @@ impl Drop for Record {
 
 impl Timing {
     /// Of a call that was answered just now.
-    fn of(marks: &Marks, arrived: Instant) -> Self {
+    fn of(marks: &Marks, arrived: Instant, cache: Option<CacheStatus>) -> Self {
         let admitted = marks.admission().unwrap_or(arrived);
         Timing {
             queue: admitted.saturating_duration_since(arrived),
             wake: marks.wake(),
             instantiate: marks.instantiate().unwrap_or_default(),
             run: admitted.elapsed(),
+            cache,
         }
     }
 }

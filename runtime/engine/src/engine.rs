@@ -2,6 +2,7 @@
 
 use crate::{
     bindings::PredictFunction,
+    cache::{Cache, Owner},
     derived::{Derived, host_key, io_at},
     error::{DeployError, Error},
     files::Folders,
@@ -56,6 +57,8 @@ pub struct Config {
     pub memory_budget: Option<u64>,
     /// Bytes on disk that optimized models may have, all together; 0 for none of them.
     pub optimized_limit: u64,
+    /// Bytes that the response cache may take; 0 for none.
+    pub response_cache: u64,
 }
 
 /// Makes functions. One per process; cheap to clone.
@@ -79,6 +82,8 @@ pub(crate) struct Shared {
     backends: Backends,
     /// Models that functions have open and may share.
     pub(crate) sessions: Sessions<SessionKey>,
+    /// What functions have kept of their answers; `None` where the operator wants none.
+    pub(crate) cache: Option<Arc<Cache>>,
     pub(crate) libraries: Libraries,
     /// Where models that guests bring are while they are opened.
     loaded: PathBuf,
@@ -141,6 +146,7 @@ impl Engine {
                 places,
                 backends,
                 sessions: Sessions::default(),
+                cache: Cache::new(config.response_cache, metrics.cache().clone()),
                 libraries,
                 loaded,
                 folders,
@@ -178,9 +184,13 @@ impl Engine {
         recipes.iter().filter_map(Weak::upgrade).flat_map(|recipe| recipe.blobs().collect::<Vec<_>>()).collect()
     }
 
-    /// Drops the metrics of all functions of which `keep` does not say that they are still there.
-    pub fn retain_metrics(&self, keep: impl Fn(&str) -> bool) {
-        self.shared.metrics.retain(keep);
+    /// Drops the metrics, and what is kept of models' outputs for them alone, of all functions of which `keep` does not say that they
+    /// are still there. Blocks, for milliseconds where much is kept.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
+        self.shared.metrics.retain(&keep);
+        if let Some(cache) = &self.shared.cache {
+            cache.forget(|owner| matches!(owner, Owner::Function(name) if !keep(name.as_str())));
+        }
     }
 
     /// Removes the compiled modules, optimized models and folders of files of blobs that `keep` does not name, and those that

@@ -61,6 +61,11 @@ pub enum DeployError {
         "the manifest has `[trigger.inference]`, but the module is a core module, which answers plain HTTP; use `[trigger.http]`, or build a component that exports `torpor:function/predict`"
     )]
     CoreInference,
+    /// The manifest has answers kept that never say that they may be.
+    #[error(
+        "the manifest has `cache` in `[trigger.http]`, but the module is a core module, whose answers are not kept; leave it out"
+    )]
+    CoreCache,
     /// The manifest has arguments for a module that is not started with any.
     #[error("the manifest has arguments in `[command]`, but the module is a component; leave them out")]
     ComponentArguments,

@@ -12,6 +12,7 @@ mod wake;
 use crate::{
     CallError, DeployError, FunctionStatus, ModelStatus, State,
     budget::Id,
+    cache::Owner,
     engine::Shared,
     guest::Capabilities,
     lifecycle::{Arrival, Lifecycle, Policy, Turn},
@@ -284,6 +285,7 @@ impl Function {
         self.inner.engine.keeper.unpin(&self.inner);
         self.inner.retire().await;
         self.inner.engine.keeper.forget(&self.inner);
+        self.inner.forget_answers().await;
     }
 }
 
@@ -291,6 +293,23 @@ impl Inner {
     fn gate(&self) -> MutexGuard<'_, Gate> {
         // Nothing in a locked section panics half-way through a change.
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call that is answered without a lease.
+    pub(crate) fn count_call(&self) {
+        let mut gate = self.gate();
+        gate.calls += 1;
+        gate.last_call = Some(trace::on_the_wall());
+    }
+
+    /// Drops the whole answers that are kept of it: another revision may answer otherwise.
+    async fn forget_answers(&self) {
+        let Some(cache) = self.engine.cache.clone().filter(|_| self.keeps_answers().is_some()) else { return };
+        let id = self.id;
+        let forget = move || cache.forget(|owner| *owner == Owner::Revision(id));
+        if tokio::task::spawn_blocking(forget).await.is_err() {
+            tracing::error!(function = %self.manifest.name, "dropping what was kept of its answers did not go well");
+        }
     }
 
     /// Remembers a call that has ended.

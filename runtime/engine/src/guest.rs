@@ -18,6 +18,7 @@ use wasmtime_wasi_http::{
 use crate::{
     console::Console,
     load::{Loader, Loads},
+    trace::Marks,
     warm::Models,
 };
 
@@ -100,6 +101,8 @@ pub(crate) struct Guest {
     pub(crate) caller: Caller,
     /// Whether a run was not tried, since it would have come too late.
     pub(crate) is_late: bool,
+    /// Where the call notes what became of it.
+    pub(crate) marks: Marks,
     /// WASI as core modules know it; only theirs is used.
     preview1: Option<WasiP1Ctx>,
     /// Made at first use, since most functions never ask for WASI and making it costs as much as making the instance.
@@ -109,7 +112,7 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    pub(crate) fn new(capabilities: &Arc<Capabilities>, models: &Arc<Models>, caller: Caller) -> Self {
+    pub(crate) fn new(capabilities: &Arc<Capabilities>, models: &Arc<Models>, caller: Caller, marks: Marks) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         Guest {
@@ -122,6 +125,7 @@ impl Guest {
             capabilities: Arc::clone(capabilities),
             caller,
             is_late: false,
+            marks,
             wasi: None,
             http: WasiHttpCtx::new(),
             hooks: Outbound(Arc::clone(capabilities)),

@@ -95,7 +95,7 @@ impl Guest {
     // `&mut`, since a reference that is shared could not go with the future to another thread.
     pub(crate) async fn infer(&mut self, which: &Which, inputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, Refusal> {
         let result = match which {
-            Which::Granted(model) => self.models.run(*model, inputs, self.caller).await,
+            Which::Granted(model) => self.models.run(*model, inputs, self.caller, &self.marks).await,
             Which::Loaded(model) => model.run(inputs, self.caller).await.map(|ran| ran.outputs),
         };
         let outputs = result.map_err(|error| match error {

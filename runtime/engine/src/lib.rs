@@ -26,6 +26,7 @@ pub mod fuzzing {
 mod abi;
 mod bindings;
 mod budget;
+mod cache;
 mod call;
 mod command;
 mod console;
@@ -54,6 +55,7 @@ mod warm;
 mod wasi_nn;
 mod witx;
 
+pub use cache::{CacheStatus, Forwarded};
 pub use call::{Answer, Incomplete, RequestBody, ResponseBody, Timing};
 pub use engine::{Config, Engine};
 pub use error::{CallError, DeployError, Error};

@@ -1,10 +1,10 @@
 //! Where the time of a function's last calls went. In memory alone, a few for each function, and none for one that nobody calls.
 
-use crate::{WakeTiming, status};
+use crate::{WakeTiming, cache::CacheStatus, status};
 use serde::Serialize;
 use std::{
     collections::VecDeque,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -45,6 +45,10 @@ pub struct Trace {
     /// From there until its end: checking the answer, or sending its body.
     #[serde(serialize_with = "status::maybe_milliseconds", rename = "answer_ms")]
     pub answer: Option<Duration>,
+    /// What the response cache did for its runs of models; `None` where none of them is kept.
+    pub model_cache: Option<&'static str>,
+    /// What it did for the request as a whole; `None` where answers are not kept.
+    pub http_cache: Option<&'static str>,
 }
 
 /// When a call passed from one phase to the next. Shared by all who work on it; each moment is set once.
@@ -57,6 +61,9 @@ struct Moments {
     ready: OnceLock<Instant>,
     answered: OnceLock<Instant>,
     first_run: OnceLock<Duration>,
+    http_cache: OnceLock<CacheStatus>,
+    /// Of all runs of models whose outputs are kept. Nobody waits for it, since a call's runs are one after the other.
+    model_cache: Mutex<Option<CacheStatus>>,
 }
 
 impl Marks {
@@ -74,6 +81,22 @@ impl Marks {
     pub(crate) fn answered(&self, first_run: Option<Duration>) {
         let _ = self.0.answered.set(Instant::now());
         first_run.map(|took| self.0.first_run.set(took));
+    }
+
+    /// What the response cache did for a run of a model.
+    pub(crate) fn looked_up(&self, status: CacheStatus) {
+        let mut all = self.0.model_cache.lock().unwrap_or_else(PoisonError::into_inner);
+        *all = Some(all.map_or(status, |before| before.and(status)));
+    }
+
+    /// What it did for all of them; `None` where there were none of models whose outputs are kept.
+    pub(crate) fn model_cache(&self) -> Option<CacheStatus> {
+        *self.0.model_cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the response cache did for the whole request.
+    pub(crate) fn looked_up_whole(&self, status: CacheStatus) {
+        let _ = self.0.http_cache.set(status);
     }
 
     /// When it was let in.
@@ -109,6 +132,8 @@ impl Marks {
             instantiate: self.instantiate(),
             run: between(ready, answered),
             answer: between(answered, Some(now)),
+            model_cache: self.model_cache().map(CacheStatus::as_str),
+            http_cache: self.0.http_cache.get().copied().map(CacheStatus::as_str),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     bindings::PredictFunctionPre,
+    cache::{Identity, Keeping},
     command::CommandPre,
     engine::{Shared, UseOfModule},
     error::{DeployError, WakeError, chain},
@@ -10,6 +11,7 @@ use crate::{
     memory,
     optimized::Occasion,
     precompiled::{Kind, Mapped},
+    trace::Marks,
 };
 use futures::future::{join, join_all};
 use std::{
@@ -20,12 +22,12 @@ use std::{
     time::{Duration, Instant},
 };
 use torpor_bundle::{Blob, Bundle, Digest};
-use torpor_manifest::{BackendChoice, FunctionName, Isolation, Manifest, ModelGrant, ModelName};
+use torpor_manifest::{BackendChoice, FunctionName, Isolation, Manifest, ModelCache, ModelGrant, ModelName};
 use torpor_nn::{
     Backend, BackendKind, Backends, Batching, Caller, Choice, Device, Model, ModelFiles, ModelFormat, OpenOptions, Pad,
     Plan, Precision, SharedModel, Tier, Upgrade,
 };
-use torpor_telemetry::{FunctionMetrics, OpenTier};
+use torpor_telemetry::{CacheKind, FunctionMetrics, OpenTier};
 use torpor_tensor::{Dim, NamedTensor, Signature};
 use wasmtime::component::Component;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -91,6 +93,8 @@ pub(crate) struct Ingredient {
     options: OpenOptions,
     /// How its runs are joined, if the manifest allows it.
     batching: Option<Batching>,
+    /// How its outputs are kept, if the manifest wants that.
+    cache: Option<ModelCache>,
 }
 
 /// What makes two open models the same one.
@@ -138,6 +142,8 @@ struct Granted {
     model: SharedModel,
     /// The labels of its outputs, by their names.
     labels: Labels,
+    /// There where the manifest wants its outputs kept.
+    keeping: Option<Keeping>,
 }
 
 type Labels = BTreeMap<String, Vec<String>>;
@@ -147,6 +153,9 @@ impl Recipe {
         let kind = Kind::of(&bundle.module)?;
         match kind {
             Kind::Core if manifest.trigger.inference.is_some() => return Err(DeployError::CoreInference),
+            Kind::Core if manifest.trigger.http.as_ref().is_some_and(|http| http.cache.is_some()) => {
+                return Err(DeployError::CoreCache);
+            }
             Kind::Component if !manifest.command.args.is_empty() => return Err(DeployError::ComponentArguments),
             _ => {}
         }
@@ -168,7 +177,8 @@ impl Recipe {
             let files = ModelFiles { format, model: model.blob.path.clone(), weights };
             let (blob, weights, labels) = (model.blob.clone(), model.weights.clone(), model.labels.clone());
             let (name, isolation, batching) = (name.clone(), grant.isolation, batching(grant));
-            Ok(Ingredient { name, backend, isolation, blob, weights, labels, files, options, batching })
+            let cache = grant.cache.clone();
+            Ok(Ingredient { name, backend, isolation, blob, weights, labels, files, options, batching, cache })
         };
         Ok(Recipe {
             function: manifest.name.clone(),
@@ -413,6 +423,7 @@ impl Ingredient {
     async fn open(
         &self,
         engine: &Arc<Shared>,
+        function: &FunctionName,
         metrics: &Arc<FunctionMetrics>,
     ) -> Result<(Granted, OpenedModel), WakeError> {
         let start = Instant::now();
@@ -425,7 +436,15 @@ impl Ingredient {
             let source = torpor_nn::Error::Files { model: self.files.to_string(), reason };
             return Err(WakeError::Model { model: self.name.clone(), source });
         }
-        Ok((Granted { name: self.name.clone(), model, labels }, opened))
+        Ok((Granted { name: self.name.clone(), model, labels, keeping: self.keeping(engine, function) }, opened))
+    }
+
+    fn keeping(&self, engine: &Shared, function: &FunctionName) -> Option<Keeping> {
+        let settings = self.cache.as_ref()?;
+        let model = (self.blob.digest, self.weights.as_ref().map(|weights| weights.digest));
+        let backend = (self.backend.kind(), self.backend.version());
+        let identity = Identity::new(function, settings.share.as_ref(), model, backend, &self.options);
+        Some(Keeping::new(engine.cache.clone(), identity, function, settings))
     }
 
     async fn opened(
@@ -548,7 +567,8 @@ impl Warm {
             }
         });
         let models = async {
-            let opened = join_all(recipe.models.iter().map(|model| model.open(&engine, &metrics))).await;
+            let opened =
+                join_all(recipe.models.iter().map(|model| model.open(&engine, &recipe.function, &metrics))).await;
             (opened, start.elapsed())
         };
         let (code, (opened, session)) = join(code, models).await;
@@ -639,15 +659,33 @@ impl Models {
         ended.map(|(name, how)| format!("the worker process of the model `{name}` ended: {how}"))
     }
 
-    /// Runs a model once.
+    /// What a model gives for `inputs`: by a run, or what it gave before where the manifest lets that be kept.
     pub(crate) async fn run(
         &self,
         model: usize,
         inputs: Vec<NamedTensor>,
         caller: Caller,
+        marks: &Marks,
+    ) -> Result<Vec<NamedTensor>, torpor_nn::Error> {
+        let granted = &self.models[model];
+        let Some(keeping) = &granted.keeping else { return self.run_now(granted, inputs, caller).await };
+        let run = |inputs| self.run_now(granted, inputs, caller);
+        let (status, outputs) = keeping.outputs(inputs, caller.weight, run).await;
+        marks.looked_up(status);
+        if let (Some(metrics), Some(result)) = (&self.metrics, status.counted()) {
+            metrics.looked_up(CacheKind::Model, result);
+        }
+        outputs
+    }
+
+    async fn run_now(
+        &self,
+        granted: &Granted,
+        inputs: Vec<NamedTensor>,
+        caller: Caller,
     ) -> Result<Vec<NamedTensor>, torpor_nn::Error> {
         let begin = Instant::now();
-        let ran = self.models[model].model.run(inputs, caller).await;
+        let ran = granted.model.run(inputs, caller).await;
         if ran.is_ok() && self.first_run.get().is_none() {
             // Where several run at once the first to end is the first.
             let _ = self.first_run.set(begin.elapsed());

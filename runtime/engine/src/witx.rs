@@ -262,7 +262,7 @@ fn full(_: ResourceTableError) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{guest::Capabilities, warm::Models};
+    use crate::{guest::Capabilities, trace::Marks, warm::Models};
     use std::sync::Arc;
     use torpor_nn::Caller;
 
@@ -276,7 +276,8 @@ mod tests {
         let manifest = torpor_manifest::parse("f.toml", text, &|_: &str| None).unwrap();
         let capabilities = Arc::new(Capabilities::new(&manifest, None, None).unwrap());
         let models = Arc::new(Models::none(manifest.name));
-        let mut store = wasmtime::Store::new(&engine, Guest::new(&capabilities, &models, Caller::anybody()));
+        let guest = Guest::new(&capabilities, &models, Caller::anybody(), Marks::default());
+        let mut store = wasmtime::Store::new(&engine, guest);
         let offered: Vec<_> =
             linker.iter(&mut store).map(|(module, name, _)| (module.to_owned(), name.to_owned())).collect();
         assert!(offered.len() >= 6 && offered.iter().all(|(module, _)| module == MODULE), "{offered:?}");

@@ -5,7 +5,7 @@ pub(crate) mod inference;
 
 use ::http::HeaderValue;
 use std::{fmt::Write, time::Duration};
-use torpor_engine::Timing;
+use torpor_engine::{CacheStatus, Timing};
 use torpor_manifest::Manifest;
 
 use crate::error::ApiError;
@@ -34,6 +34,31 @@ fn server_timing(timing: &Timing) -> Option<HeaderValue> {
     HeaderValue::try_from(text).ok()
 }
 
+/// What the response cache did for an answer, in the form of the `Cache-Status` header (RFC 9211).
+fn cache_status(status: &CacheStatus) -> Option<HeaderValue> {
+    let mut text = String::from("torpor; ");
+    // Writing to a string cannot fail.
+    let _ = match status {
+        CacheStatus::Hit { ttl } => write!(text, "hit; ttl={}", ttl.as_secs()),
+        CacheStatus::Forwarded { why, stored, collapsed } => {
+            let flag = |name, is: bool| if is { name } else { "" };
+            write!(text, "fwd={}{}{}", why.as_str(), flag("; stored", *stored), flag("; collapsed", *collapsed))
+        }
+    };
+    HeaderValue::try_from(text).ok()
+}
+
+/// Tells of an answer where its time went, and what the response cache did for it.
+fn tell(headers: &mut ::http::HeaderMap, timing: &Timing) {
+    if let Some(value) = server_timing(timing) {
+        headers.append("server-timing", value);
+    }
+    // Behind that of a cache from which the function had it.
+    if let Some(value) = timing.cache.as_ref().and_then(cache_status) {
+        headers.append("cache-status", value);
+    }
+}
+
 /// Refuses a body that says itself that it is too large, before a byte of it is read.
 fn check_declared_length(headers: &::http::HeaderMap, manifest: &Manifest) -> Result<(), ApiError> {
     let declared =
@@ -49,6 +74,7 @@ fn check_declared_length(headers: &::http::HeaderMap, manifest: &Manifest) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use torpor_engine::Forwarded;
 
     #[test]
     fn times_are_milliseconds_with_three_digits_behind_the_point() {
@@ -57,8 +83,19 @@ mod tests {
             wake: None,
             instantiate: Duration::from_nanos(12_345_678),
             run: Duration::from_secs(3),
+            cache: None,
         };
         let header = server_timing(&timing).unwrap();
         assert_eq!(header, "queue;dur=0.001, instantiate;dur=12.346, run;dur=3000.000");
+    }
+
+    #[test]
+    fn the_cache_is_told_as_rfc_9211_says() {
+        let check = |status, expected| assert_eq!(cache_status(&status).unwrap(), expected);
+        check(CacheStatus::Hit { ttl: Duration::from_millis(2_900) }, "torpor; hit; ttl=2");
+        let forwarded = |why, stored, collapsed| CacheStatus::Forwarded { why, stored, collapsed };
+        check(forwarded(Forwarded::Miss, true, false), "torpor; fwd=miss; stored");
+        check(forwarded(Forwarded::Miss, false, true), "torpor; fwd=miss; collapsed");
+        check(forwarded(Forwarded::Bypass, false, false), "torpor; fwd=bypass");
     }
 }

@@ -1,11 +1,11 @@
 //! From text to a checked [`Manifest`]: reads every table, keeps going after a mistake, and knows the ranges.
 
 use crate::{
-    Allow, BackendChoice, ByteSize, Command, Diagnostics, EnvValue, FileGrant, HostPort, HttpTrigger, InferenceTrigger,
-    Isolation, Limits, Manifest, Method, ModelGrant, ModelName, Priority, Scale, Triggers,
+    Allow, BackendChoice, ByteSize, Command, Diagnostics, EnvValue, FileGrant, HostPort, HttpCache, HttpTrigger,
+    InferenceTrigger, Isolation, Limits, Manifest, Method, ModelGrant, ModelName, Priority, Scale, Triggers,
     choice::Choice,
     environment::Lookup,
-    manifest::{LIMITS, MODEL, SCALE},
+    manifest::{HTTP_CACHE, LIMITS, MODEL, SCALE},
     schema::{ALLOW, COMMAND, ENV, FILES, MODELS, Settings, TRIGGER, TRIGGER_HTTP, TRIGGER_INFERENCE},
     section::{Report, Section, Texts, choice, parsed},
     source::Source,
@@ -143,7 +143,8 @@ fn http(report: &mut Report<'_>, table: &Section<'_>) -> Option<HttpTrigger> {
         }
     };
     let priority = priority(report, table);
-    Some(HttpTrigger { path: path?, methods, priority })
+    let cache = table.table(report, "cache", &HTTP_CACHE).map(|table| HttpCache::read(report, &table));
+    Some(HttpTrigger { path: path?, methods, priority, cache })
 }
 
 fn models(report: &mut Report<'_>, root: &Section<'_>) -> BTreeMap<ModelName, ModelGrant> {

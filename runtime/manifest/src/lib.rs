@@ -36,10 +36,10 @@ pub use error::Error;
 pub use host::HostPort;
 pub use json_schema::json_schema;
 pub use manifest::{
-    Allow, Batch, Command, EnvValue, FileGrant, HttpTrigger, InferenceTrigger, Limits, Manifest, ModelGrant, Pad,
-    Scale, Triggers,
+    Allow, Batch, Command, EnvValue, FileGrant, HttpCache, HttpTrigger, InferenceTrigger, Limits, Manifest, ModelCache,
+    ModelGrant, Pad, Scale, Triggers,
 };
-pub use name::{FunctionName, ModelName};
+pub use name::{FunctionName, ModelName, ShareName};
 pub use route::RoutePath;
 pub use size::ByteSize;
 pub use together::{check_together, mistake};

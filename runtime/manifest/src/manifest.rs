@@ -4,7 +4,7 @@
 
 use crate::{
     BackendChoice, ByteSize, Device, FunctionName, HostPort, Isolation, Method, ModelName, Precision, Priority,
-    RoutePath, schema::settings,
+    RoutePath, ShareName, schema::settings,
 };
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
@@ -47,6 +47,16 @@ pub struct HttpTrigger {
     pub methods: Vec<Method>,
     /// Their share of a model's time.
     pub priority: Priority,
+    /// Which answers are kept and given again; `None` for none.
+    pub cache: Option<HttpCache>,
+}
+
+settings! {
+    /// Which answers to plain HTTP requests are kept and given again: those that say so themselves.
+    pub struct HttpCache, HTTP_CACHE = "[trigger.http.cache]" {
+        "body" body: ByteSize = ByteSize::mib(1), size(ByteSize::bytes(1)..=ByteSize::gib(1)),
+            "the longest body that is kept; a longer one streams through";
+    }
 }
 
 /// Calls of the Open Inference Protocol.
@@ -71,6 +81,8 @@ settings! {
             "runs at the same time";
         "batch" batch: Option<Batch> = None, settings("no two runs are joined", "{ max-size = 32 }"),
             "how runs of different requests that wait for the model are joined to one";
+        "cache" cache: Option<ModelCache> = None, settings("every run is done", "{ ttl = \"5m\" }"),
+            "what the model gave for the same inputs is given again, without a run";
         "isolation" isolation: Isolation = Isolation::Host, word(),
             "the process it is opened and run in: the host's, or one of its own, whose crash harms no other model";
         "memory" memory: ByteSize = ByteSize::gib(1), size(ByteSize::mib(1)..=ByteSize::gib(1024)),
@@ -88,6 +100,17 @@ settings! {
             "how long a run may wait for as many others as came together the last time; 0 never lets one wait while the model is idle";
         "pad" pad: Option<Pad> = None, settings("all dimensions but the first must agree", "{ axis = 1 }"),
             "the dimension in which inputs may differ; outputs are cut where the model gives a dimension the same name";
+    }
+}
+
+settings! {
+    /// For how long and with whom a model's outputs are kept.
+    pub struct ModelCache, MODEL_CACHE = "[model.NAME.cache]" {
+        "ttl" ttl: Duration = Duration::from_secs(300),
+            duration(Duration::from_millis(1)..=Duration::from_secs(30 * 24 * 3600)),
+            "how old outputs may be that are given again";
+        "share" share: Option<ShareName> = None, name("the function has its own", "\"embeddings\""),
+            "functions that write the same name here have outputs of the same model in common";
     }
 }
 

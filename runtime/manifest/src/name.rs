@@ -1,4 +1,4 @@
-//! The names of functions and models. They become URL segments, metric labels and file names, so their alphabet is small.
+//! The names of functions, models and shared caches. They become URL segments, metric labels and file names, so their alphabet is small.
 
 use crate::{Error, schema::Text};
 use std::{borrow::Borrow, fmt, str::FromStr};
@@ -67,22 +67,23 @@ pub struct FunctionName(String);
 name!(FunctionName);
 
 impl FunctionName {
-    pub(crate) const TEXT: Text = Text { noun: "name", pattern: "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$" };
+    pub(crate) const TEXT: Text = Text { noun: "name", pattern: LABEL };
 
     fn check(text: &str) -> Result<(), Error> {
-        let Some(why) = Self::fault(text) else { return Ok(()) };
-        let meant = slug(text).filter(|slug| Self::fault(slug).is_none());
-        let meant = meant.map_or_else(String::new, |slug| format!(", for example `{slug}`"));
-        let help = format!(
-            "use at most {MAX} of `a`-`z`, `0`-`9` and `-`; begin with a letter and do not end with `-`{meant}"
-        );
-        Err(Error::new("a function name", text, why, help))
+        check_label("a function name", text)
     }
+}
 
-    fn fault(text: &str) -> Option<String> {
-        let first = |c: char| c.is_ascii_lowercase();
-        fault(text, first, "-", "a letter from `a` to `z`")
-            .or_else(|| text.ends_with('-').then(|| "it ends with `-`".to_owned()))
+/// The name under which functions share what a cache holds. It is made as a [`FunctionName`] is, and is none.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShareName(String);
+name!(ShareName);
+
+impl ShareName {
+    pub(crate) const TEXT: Text = Text { noun: "name", pattern: LABEL };
+
+    fn check(text: &str) -> Result<(), Error> {
+        check_label("a name for a shared cache", text)
     }
 }
 
@@ -100,6 +101,24 @@ impl ModelName {
         let help = format!("use at most {MAX} of `a`-`z`, `0`-`9`, `.`, `_` and `-`; begin with a letter or digit");
         Err(Error::new("a model name", text, why, help))
     }
+}
+
+/// What every label matches, as a function name is one.
+const LABEL: &str = "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$";
+
+fn check_label(noun: &'static str, text: &str) -> Result<(), Error> {
+    let Some(why) = label_fault(text) else { return Ok(()) };
+    let meant = slug(text).filter(|slug| label_fault(slug).is_none());
+    let meant = meant.map_or_else(String::new, |slug| format!(", for example `{slug}`"));
+    let help =
+        format!("use at most {MAX} of `a`-`z`, `0`-`9` and `-`; begin with a letter and do not end with `-`{meant}");
+    Err(Error::new(noun, text, why, help))
+}
+
+fn label_fault(text: &str) -> Option<String> {
+    let first = |c: char| c.is_ascii_lowercase();
+    fault(text, first, "-", "a letter from `a` to `z`")
+        .or_else(|| text.ends_with('-').then(|| "it ends with `-`".to_owned()))
 }
 
 /// The first thing wrong with a name that begins with `first` and holds no punctuation but this.

@@ -6,7 +6,7 @@
 use crate::{
     ByteSize, FunctionName, HostPort, Method, ModelName, Priority, RoutePath,
     choice::Choice,
-    manifest::{LIMITS, MODEL, SCALE},
+    manifest::{HTTP_CACHE, LIMITS, MODEL, SCALE},
 };
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -191,6 +191,13 @@ pub(crate) static TRIGGER_HTTP: Table = Table {
             "the methods that it answers",
         ),
         PRIORITY,
+        key(
+            "cache",
+            Kind::Table(&HTTP_CACHE),
+            optional("no answer is kept", "{}"),
+            "",
+            "answers whose `Cache-Control` allows it are kept, and given again without waking the function",
+        ),
     ]),
 };
 
@@ -420,6 +427,9 @@ macro_rules! presence {
     ($name:ident, $field:ident, number($range:expr, $without:literal, $example:literal)) => {
         $crate::schema::Presence::Optional { without: $without, example: $example }
     };
+    ($name:ident, $field:ident, name($without:literal, $example:literal)) => {
+        $crate::schema::Presence::Optional { without: $without, example: $example }
+    };
     ($name:ident, $field:ident, $reader:ident($($bounds:tt)*)) => {
         $crate::schema::Presence::Default(|| $crate::schema::Written::written(&$name::default().$field))
     };
@@ -430,6 +440,9 @@ pub(crate) use presence;
 macro_rules! kind {
     (Option<$type:ty>, settings($($rest:tt)*)) => {
         $crate::schema::Kind::Table(<$type as $crate::schema::Settings>::TABLE)
+    };
+    (Option<$type:ty>, name($($rest:tt)*)) => {
+        $crate::schema::Kind::Text(<$type>::TEXT)
     };
     ($type:ty, number($range:expr, $($rest:tt)*)) => {
         $crate::schema::Kind::Integer($range)

@@ -295,6 +295,17 @@ impl<'a> Section<'a> {
         self.integer(report, key, range).map(Some)
     }
 
+    /// The name under `key`, whose absence means something too.
+    pub(crate) fn name<T: FromStr<Err = Error>>(
+        &self,
+        report: &mut Report<'_>,
+        key: &str,
+        _without: &str,
+        _example: &str,
+    ) -> Option<Option<T>> {
+        self.parsed(report, key).map(Some)
+    }
+
     /// The table under `key`, whose absence means something too.
     pub(crate) fn settings<T: Settings>(
         &self,

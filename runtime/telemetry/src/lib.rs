@@ -7,5 +7,8 @@ mod log;
 mod metrics;
 
 pub use log::{LogFormat, init_logging};
-pub use metrics::{FunctionMetrics, MemoryMetrics, Metrics, OpenTier, Outcome, Phase, Series, SleepCause};
+pub use metrics::{
+    CacheKind, CacheMetrics, CacheResult, FunctionMetrics, MemoryMetrics, Metrics, OpenTier, Outcome, Phase, Series,
+    SleepCause,
+};
 pub use prometheus_client::metrics::gauge::Gauge;

@@ -131,6 +131,51 @@ impl OpenTier {
     }
 }
 
+/// What is kept to be given again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CacheKind {
+    /// What models gave for inputs.
+    Model,
+    /// Whole answers to plain HTTP requests.
+    Http,
+}
+
+impl CacheKind {
+    const ALL: [CacheKind; 2] = [CacheKind::Model, CacheKind::Http];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CacheKind::Model => "model",
+            CacheKind::Http => "http",
+        }
+    }
+}
+
+/// What came of looking for something in the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CacheResult {
+    /// It was there.
+    Hit,
+    /// It was not.
+    Miss,
+    /// It was not, but somebody was about to make it, and was waited for.
+    Joined,
+}
+
+impl CacheResult {
+    const ALL: [CacheResult; 3] = [CacheResult::Hit, CacheResult::Miss, CacheResult::Joined];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CacheResult::Hit => "hit",
+            CacheResult::Miss => "miss",
+            CacheResult::Joined => "joined",
+        }
+    }
+}
+
 /// Gives label values the words of their types.
 macro_rules! label_values {
     ($($type:ident),+) => {
@@ -142,7 +187,7 @@ macro_rules! label_values {
     };
 }
 
-label_values!(Outcome, Phase, SleepCause, OpenTier);
+label_values!(Outcome, Phase, SleepCause, OpenTier, CacheKind, CacheResult);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FunctionLabel {
@@ -172,6 +217,15 @@ struct TierLabel {
     tier: OpenTier,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabel {
+    function: String,
+    cache: CacheKind,
+    result: CacheResult,
+}
+
+/// How often something was looked for, by what was looked for and what came of it.
+type CacheRequests = [[Counter; 3]; 2];
 type Seconds = Histogram;
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -189,12 +243,14 @@ pub struct Metrics {
     model_opens: Family<TierLabel, Counter>,
     model_wait_seconds: Histograms<FunctionLabel>,
     batch_rows: Histograms<FunctionLabel>,
+    cache_requests: Family<CacheLabel, Counter>,
     warm: Family<FunctionLabel, Gauge>,
     connections: Gauge,
     /// The functions that have series. Held while one is added or taken away, which only deploying and first calls do.
     functions: Mutex<BTreeSet<String>>,
     phases: [Seconds; 5],
     memory: MemoryMetrics,
+    cache: CacheMetrics,
 }
 
 /// The metrics of the memory that functions take, all together.
@@ -206,12 +262,27 @@ pub struct MemoryMetrics {
     pub waiting: Gauge,
 }
 
+/// The metrics of the response cache, that of all functions.
+#[derive(Clone, Default)]
+pub struct CacheMetrics {
+    /// What its entries take, in bytes.
+    pub bytes: Gauge,
+    /// How many there are.
+    pub entries: Gauge,
+    /// Entries that went for others before they were too old.
+    pub evictions: Counter,
+    /// What entries may take together, in bytes; 0 where there is no cache.
+    pub limit: Gauge,
+}
+
 /// The metrics of one function, which are there once they are looked at: one that nobody ever called has none, so that a host
 /// may have very many of them. Lives as long as the function.
 pub struct FunctionMetrics {
     all: Arc<Metrics>,
     name: Box<str>,
     series: OnceLock<Box<Series>>,
+    /// Apart from the others, since most functions have no cache.
+    cache: OnceLock<Box<CacheRequests>>,
 }
 
 /// What is counted of one function.
@@ -260,6 +331,7 @@ impl Metrics {
                 phase(Phase::FirstRun),
             ],
             memory: MemoryMetrics::default(),
+            cache: CacheMetrics::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(request_buckets),
             queued: Family::default(),
@@ -271,6 +343,7 @@ impl Metrics {
             model_opens: Family::default(),
             model_wait_seconds: Family::new_with_constructor(wake_buckets),
             batch_rows: Family::new_with_constructor(row_buckets),
+            cache_requests: Family::default(),
             warm: Family::default(),
             connections: Gauge::default(),
             functions: Mutex::default(),
@@ -294,6 +367,15 @@ impl Metrics {
         registry.register_with_unit("model_wait", help, seconds(), metrics.model_wait_seconds.clone());
         let help = "Rows of the batch that each run was part of, where runs may be joined";
         registry.register("batch_rows", help, metrics.batch_rows.clone());
+        let help = "Times that something was looked for in the response cache, by what came of it";
+        registry.register("cache_requests", help, metrics.cache_requests.clone());
+        let help = "What the entries of the response cache take";
+        registry.register_with_unit("cache", help, Unit::Bytes, metrics.cache.bytes.clone());
+        registry.register("cache_entries", "Entries of the response cache", metrics.cache.entries.clone());
+        let help = "Entries of the response cache that went for others before they were too old";
+        registry.register("cache_evictions", help, metrics.cache.evictions.clone());
+        let help = "What the entries of the response cache may take together";
+        registry.register_with_unit("cache_limit", help, Unit::Bytes, metrics.cache.limit.clone());
         registry.register("warm_functions", "1 while a function holds code and models", metrics.warm.clone());
         let help = "What functions in memory count with";
         registry.register_with_unit("functions_memory", help, Unit::Bytes, metrics.memory.functions.clone());
@@ -320,12 +402,26 @@ impl Metrics {
 
     /// The metrics of one function, none of which are there yet.
     pub fn function(self: &Arc<Self>, name: &str) -> FunctionMetrics {
-        FunctionMetrics { all: Arc::clone(self), name: name.into(), series: OnceLock::new() }
+        FunctionMetrics { all: Arc::clone(self), name: name.into(), series: OnceLock::new(), cache: OnceLock::new() }
+    }
+
+    /// The metrics of the response cache.
+    pub fn cache(&self) -> &CacheMetrics {
+        &self.cache
     }
 
     /// The metrics of the memory that functions take.
     pub fn memory(&self) -> &MemoryMetrics {
         &self.memory
+    }
+
+    fn cache_requests(&self, name: &str) -> CacheRequests {
+        self.functions.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        CacheKind::ALL.map(|cache| {
+            CacheResult::ALL.map(|result| {
+                self.cache_requests.get_or_create_owned(&CacheLabel { function: name.to_owned(), cache, result })
+            })
+        })
     }
 
     fn series(&self, name: &str) -> Series {
@@ -379,6 +475,11 @@ impl Metrics {
                 for cause in CAUSES {
                     self.sleeps.remove(&CauseLabel { function: name.clone(), cause });
                 }
+                for (cache, result) in
+                    CacheKind::ALL.into_iter().flat_map(|kind| CacheResult::ALL.map(|result| (kind, result)))
+                {
+                    self.cache_requests.remove(&CacheLabel { function: name.clone(), cache, result });
+                }
                 for tier in OpenTier::ALL {
                     self.model_opens.remove(&TierLabel { function: name.clone(), tier });
                 }
@@ -413,6 +514,12 @@ impl FunctionMetrics {
     /// Records one phase of a wake.
     pub fn wake_phase(&self, phase: Phase, took: Duration) {
         self.all.phases[phase as usize].observe(took.as_secs_f64());
+    }
+
+    /// Counts that something was looked for in the response cache.
+    pub fn looked_up(&self, cache: CacheKind, result: CacheResult) {
+        let requests = self.cache.get_or_init(|| Box::new(self.all.cache_requests(&self.name)));
+        requests[cache as usize][result as usize].inc();
     }
 }
 
@@ -472,6 +579,7 @@ mod tests {
         let gone = metrics.function("gone");
         gone.ended(Outcome::Answered, Duration::from_millis(3));
         gone.opened(OpenTier::Baseline);
+        gone.looked_up(CacheKind::Model, CacheResult::Hit);
         metrics.function("stays").wakes.inc();
         metrics.retain(|name| name == "stays");
         let text = metrics.render();
@@ -490,10 +598,18 @@ mod tests {
         function.ended(Outcome::Late, Duration::from_millis(3));
         function.wake_phase(Phase::Map, Duration::from_micros(50));
         function.opened(OpenTier::Optimized);
+        assert!(!metrics.render().contains("torpor_cache_requests_total{"), "it has no cache");
+        function.looked_up(CacheKind::Http, CacheResult::Joined);
         let text = metrics.render();
         assert!(text.contains(r#"torpor_requests_total{function="filetype",outcome="late"} 1"#), "{text}");
         assert!(text.contains(r#"torpor_request_seconds_count{function="filetype"} 1"#), "{text}");
         assert!(text.contains(r#"torpor_wake_seconds_count{phase="map"} 1"#), "{text}");
+        for (cache, result, count) in [("model", "hit", 0), ("http", "joined", 1), ("http", "miss", 0)] {
+            let sample = format!(
+                r#"torpor_cache_requests_total{{function="filetype",cache="{cache}",result="{result}"}} {count}"#
+            );
+            assert!(text.contains(&sample), "{text}");
+        }
         for (tier, count) in [("original", 0), ("baseline", 0), ("optimized", 1)] {
             let sample = format!(r#"torpor_model_opens_total{{function="filetype",tier="{tier}"}} {count}"#);
             assert!(text.contains(&sample), "{text}");

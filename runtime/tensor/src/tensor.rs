@@ -84,6 +84,11 @@ impl Tensor {
         &self.data
     }
 
+    /// The same tensor with a copy of its data, which keeps no larger buffer alive of which that may be a part.
+    pub fn detached(&self) -> Self {
+        Tensor { dtype: self.dtype, shape: self.shape.clone(), data: Bytes::copy_from_slice(&self.data) }
+    }
+
     /// Number of elements.
     pub fn elements(&self) -> usize {
         // The constructor has checked that the product fits.
@@ -158,6 +163,15 @@ mod tests {
     fn empty_and_scalar_tensors_are_tensors() {
         assert_eq!(Tensor::new(DType::F64, [0, u64::MAX, u64::MAX].into(), Bytes::new()).unwrap().elements(), 0);
         assert_eq!(Tensor::new(DType::I64, Shape::default(), Bytes::from_static(&[7; 8])).unwrap().elements(), 1);
+    }
+
+    #[test]
+    fn a_detached_tensor_lives_elsewhere() {
+        let part = Bytes::from(vec![7; 100]).slice(10..18);
+        let tensor = Tensor::new(DType::U8, [8].into(), part).unwrap();
+        let detached = tensor.detached();
+        assert_eq!(detached, tensor);
+        assert_ne!(detached.data().as_ptr(), tensor.data().as_ptr());
     }
 
     #[test]

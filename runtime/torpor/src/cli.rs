@@ -111,6 +111,9 @@ pub(crate) struct Serve {
     /// Disk space that optimized forms of models may take: those that were not used for longest go before it is exceeded.
     #[arg(long, value_name = "SIZE", env = "TORPOR_OPTIMIZED_LIMIT", default_value = "16GiB", value_parser = size)]
     pub(crate) optimized_limit: ByteSize,
+    /// Memory for what functions keep of their answers, where their manifests say so; `0` for none.
+    #[arg(long, value_name = "SIZE", env = "TORPOR_RESPONSE_CACHE", default_value = "64MiB", value_parser = response_cache)]
+    pub(crate) response_cache: ByteSize,
     /// How long requests may still take once the host is told to stop.
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub(crate) drain: humantime::Duration,
@@ -132,6 +135,11 @@ fn patience(text: &str) -> Result<humantime::Duration, String> {
         return Err("no client could send anything within that; give at least `1ms`".to_owned());
     }
     Ok(time)
+}
+
+/// Nothing has no unit.
+fn response_cache(text: &str) -> Result<ByteSize, String> {
+    if text == "0" { Ok(ByteSize::bytes(0)) } else { size(text) }
 }
 
 fn memory_budget(text: &str) -> Result<ByteSize, String> {

@@ -393,15 +393,24 @@ impl Deployer {
         }
     }
 
-    /// Removes what no revision and no function needs: metrics, and files in the state directory.
+    /// Removes what no revision and no function needs: metrics, outputs in the cache, and files in the state directory.
     async fn collect(&mut self) {
         while self.retiring.try_join_next().is_some() {}
         self.workshop.tidy();
         // What retires may count still.
         if self.retiring.is_empty() {
             let now = self.functions.now();
-            let served: HashSet<&str> = now.entries().map(|entry| entry.name().as_str()).collect();
-            self.workshop.retain_metrics(|name| served.contains(name));
+            let served: HashSet<String> = now.entries().map(|entry| entry.name().to_string()).collect();
+            let retain = move |workshop: &Workshop| {
+                workshop.retain(|name| served.contains(name));
+                Ok(())
+            };
+            if let Err(error) = self.work(retain).await {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "what was kept of functions that are gone could not be removed"
+                );
+            }
         }
         if !self.unread.is_empty() {
             tracing::warn!("nothing is removed from the state directory while a deployment record cannot be read");

@@ -47,6 +47,8 @@ pub struct Config {
     pub memory_budget: Option<u64>,
     /// Bytes on disk that optimized models may have, all together; 0 for none of them.
     pub optimized_limit: u64,
+    /// Bytes that the response cache may take; 0 for none.
+    pub response_cache: u64,
 }
 
 /// Whose bundles a host runs.
@@ -100,8 +102,9 @@ pub async fn build(config: Config) -> Result<Host> {
     let metrics = Arc::new(metrics);
     let workshop = {
         let (metrics, state) = (Arc::clone(&metrics), config.state.clone());
-        let Config { instances, memory_budget, optimized_limit, .. } = config;
-        let engine = torpor_engine::Config { state: config.state, instances, memory_budget, optimized_limit };
+        let Config { instances, memory_budget, optimized_limit, response_cache, .. } = config;
+        let engine =
+            torpor_engine::Config { state: config.state, instances, memory_budget, optimized_limit, response_cache };
         move || -> Result<Workshop> {
             let mut backends = load_backends(config.libraries);
             if let Some(mut worker) = config.worker {

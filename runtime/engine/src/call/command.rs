@@ -44,7 +44,7 @@ async fn call(
     lease.ended = was_tried(&output);
     let output = output.map_err(|error| lease.explained(error))?;
     record.marks.answered(lease.first_run());
-    let timing = Timing::of(&record.marks, record.arrived);
+    let timing = Timing::of(&record.marks, record.arrived, None);
     Ok(Answer { value: command::response(&output).map(ResponseBody::whole), timing })
 }
 
@@ -67,7 +67,7 @@ async fn run(lease: &Lease, record: &Record, input: Bytes) -> Result<Bytes, Call
     let function = &lease.function;
     // Deploying has looked at the same bytes that the wake has compiled.
     let Some(program) = &lease.warm().code.command else { return Err(function.failed("it is no program")) };
-    let mut instance = instance(lease, function.http_caller(record.deadline()))
+    let mut instance = instance(lease, record, function.http_caller(record.deadline()))
         .await
         .map_err(|error| function.failed(&format!("{error:#}")))?;
     record.marks.ready();

@@ -4,8 +4,8 @@
 //! lease, so a function whose response still streams is not idle. A client that hangs up ends the task; a client that has got
 //! the whole response does not, so a guest may finish its work, within the deadline.
 
-use super::{Answer, Record, Timing, instance::instance, was_tried};
-use crate::{CallError, Function, function::Lease};
+use super::{Answer, Record, Timing, instance::instance, kept::Recording, was_tried};
+use crate::{CacheStatus, CallError, Function, function::Lease};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
@@ -30,21 +30,20 @@ pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + S
 type Head = Result<http::Response<WasiBody>, ErrorCode>;
 
 impl Function {
-    /// Answers one request, whose URI must have an authority. Waits in the function's queue, and for its wake if it is
-    /// asleep. Dropping the future, or the body before its end, ends the call. A core module gets the body alone, and its
-    /// answer is whole.
-    ///
-    /// # Errors
-    /// What kept the function from sending the head of a response. After that, an error of the body.
-    pub async fn http(
+    /// Has the function answer one request. `cache` says why the response cache does not, where it was asked.
+    pub(super) async fn forward(
         &self,
         request: http::Request<RequestBody>,
+        cache: Option<CacheStatus>,
     ) -> Result<Answer<http::Response<ResponseBody>>, CallError> {
         let function = self.inner();
         if function.is_command() {
             return self.command(request.into_body()).await;
         }
         let mut record = Record::new(function);
+        if let Some(status) = cache {
+            record.marks.looked_up_whole(status);
+        }
         let deadline = record.deadline();
         let lease = tokio::time::timeout_at(deadline.into(), function.acquire(deadline, &record.lacked_memory)).await;
         let lease = lease.unwrap_or_else(|_| Err(record.late()));
@@ -70,8 +69,8 @@ impl Function {
         match receiver.await {
             Ok(Ok(response)) => {
                 marks.answered(first_run.get().copied());
-                let timing = Timing::of(&marks, arrived);
-                let value = response.map(|body| ResponseBody { body, broken, task: Some(task) });
+                let timing = Timing::of(&marks, arrived, cache);
+                let value = response.map(|body| ResponseBody { body, broken, task: Some(task), recording: None });
                 Ok(Answer { value, timing })
             }
             Ok(Err(code)) => Err(function.failed(&format!("it answered with the error {code:?}"))),
@@ -95,7 +94,7 @@ async fn run(
     let function = &lease.function;
     let trapped = |error: wasmtime::Error| function.failed(&format!("{error:#}"));
     let Some(code) = &lease.warm().code.http else { return Err(function.failed("it has no http trigger")) };
-    let mut instance = instance(lease, function.http_caller(record.deadline())).await.map_err(trapped)?;
+    let mut instance = instance(lease, record, function.http_caller(record.deadline())).await.map_err(trapped)?;
     // After the instance, so that it is dropped before: the body's end and the reason for it come in this order.
     let ending = ending;
     let store = &mut instance.store;
@@ -140,6 +139,8 @@ pub struct ResponseBody {
     broken: Arc<AtomicBool>,
     /// `None` once the body has ended, from when on the guest may finish unwatched.
     task: Option<AbortOnDropHandle<Result<(), CallError>>>,
+    /// There while the response is to be kept.
+    recording: Option<Recording>,
 }
 
 /// The guest ended before its response was complete: a trap, or its deadline.
@@ -154,9 +155,22 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Incomplete>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if frame.is_none() && self.broken.load(Ordering::Acquire) {
+            self.recording = None;
             return Poll::Ready(Some(Err(Incomplete)));
         }
-        if frame.is_none() || self.is_end_stream() {
+        let ends = frame.is_none() || self.is_end_stream();
+        if let Some(recording) = self.recording.take() {
+            let recording = match &frame {
+                None => Some(recording),
+                Some(Ok(frame)) => recording.and(frame),
+                Some(Err(_)) => None,
+            };
+            match recording {
+                Some(recording) if ends || recording.is_whole() => recording.keep(),
+                recording => self.recording = recording,
+            }
+        }
+        if ends {
             self.let_finish();
         }
         Poll::Ready(frame.map(|frame| frame.map_err(|_| Incomplete)))
@@ -175,7 +189,16 @@ impl ResponseBody {
     /// A body that is there already.
     pub(super) fn whole(bytes: Bytes) -> Self {
         let body = Full::new(bytes).map_err(|never| match never {}).boxed_unsync();
-        ResponseBody { body, broken: Arc::default(), task: None }
+        ResponseBody { body, broken: Arc::default(), task: None, recording: None }
+    }
+
+    /// The same body, of which a copy is made on its way.
+    pub(super) fn recorded(mut self, recording: Recording) -> Self {
+        match self.is_end_stream() {
+            true => recording.keep(),
+            false => self.recording = Some(recording),
+        }
+        self
     }
 
     /// Lets the guest go on although nobody reads from it any more.

@@ -1,5 +1,6 @@
 //! A fresh sandboxed instance for one call.
 
+use super::Record;
 use crate::{function::Lease, guest::Guest, ticker::Running};
 use tokio::sync::SemaphorePermit;
 use torpor_nn::Caller;
@@ -13,11 +14,11 @@ pub(super) struct Instance<'a> {
     _place: SemaphorePermit<'a>,
 }
 
-/// Waits for a place, and takes it. Models run for `caller`.
-pub(super) async fn instance(lease: &Lease, caller: Caller) -> wasmtime::Result<Instance<'_>> {
+/// Waits for a place, and takes it. Models run for `caller`, and the call is the one of `record`.
+pub(super) async fn instance<'a>(lease: &'a Lease, record: &Record, caller: Caller) -> wasmtime::Result<Instance<'a>> {
     let engine = &lease.function.engine;
     let place = engine.places.acquire().await?;
-    let guest = Guest::new(&lease.function.capabilities, &lease.warm().models, caller);
+    let guest = Guest::new(&lease.function.capabilities, &lease.warm().models, caller, record.marks.clone());
     let mut store = Store::new(&engine.wasmtime, guest);
     store.limiter(|guest| &mut guest.limiter);
     // A guest that computes for long yields at every tick, so its deadline can end it and its neighbours get their turn.

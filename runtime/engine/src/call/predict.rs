@@ -39,7 +39,7 @@ async fn call(
     let value = run(&lease, record, inputs).await;
     lease.ended = was_tried(&value);
     let value = value.map_err(|error| lease.explained(error))?;
-    Ok(Answer { value, timing: Timing::of(&record.marks, record.arrived) })
+    Ok(Answer { value, timing: Timing::of(&record.marks, record.arrived, record.marks.model_cache()) })
 }
 
 async fn run(lease: &Lease, record: &Record, inputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, CallError> {
@@ -47,7 +47,7 @@ async fn run(lease: &Lease, record: &Record, inputs: Vec<NamedTensor>) -> Result
     let trapped = |error: wasmtime::Error| function.failed(&format!("{error:#}"));
     // The gateway offers `predict` only for functions whose manifest has the trigger, and deploying checked the export.
     let Some(code) = &lease.warm().code.predict else { return Err(function.failed("it has no inference trigger")) };
-    let mut instance = instance(lease, function.inference_caller(record.deadline())).await.map_err(trapped)?;
+    let mut instance = instance(lease, record, function.inference_caller(record.deadline())).await.map_err(trapped)?;
     let store = &mut instance.store;
     let guest = code.instantiate_async(&mut *store).await.map_err(trapped)?;
     record.marks.ready();

@@ -102,7 +102,10 @@ impl Inner {
 
     /// Drops code and models, and returns by how much the process shrank meanwhile, with what the models' own processes had, in bytes.
     pub(super) async fn close(&self, warm: Arc<Warm>) -> Option<u64> {
+        let cache = self.engine.cache.clone();
         let closed = tokio::task::spawn_blocking(move || {
+            // A quiet moment; what it frees is not the function's.
+            cache.inspect(|cache| cache.tidy());
             let before = memory::anonymous();
             let elsewhere = warm.models.elsewhere();
             match Arc::into_inner(warm) {

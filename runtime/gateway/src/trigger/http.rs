@@ -1,6 +1,6 @@
 //! Plain HTTP requests to a function's own path, streaming both ways.
 
-use super::{check_declared_length, server_timing};
+use super::{check_declared_length, tell};
 use crate::error::ApiError;
 use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
@@ -44,9 +44,7 @@ pub(crate) async fn call(function: &Function, request: Request) -> Result<Respon
     }
     let answer = answer?;
     let mut response = answer.value.map(Body::new);
-    if let Some(timing) = server_timing(&answer.timing) {
-        response.headers_mut().append("server-timing", timing);
-    }
+    tell(response.headers_mut(), &answer.timing);
     Ok(response)
 }
 

@@ -1,6 +1,6 @@
 //! The Open Inference Protocol's calls of a function.
 
-use super::{check_declared_length, server_timing};
+use super::{check_declared_length, tell};
 use crate::{
     Functions,
     error::ApiError,
@@ -84,9 +84,7 @@ pub(crate) async fn infer(Model(function): Model, request: Request) -> Result<Re
     });
     let mut response = Response::new(body.await??.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(timing) = server_timing(&answer.timing) {
-        response.headers_mut().insert("server-timing", timing);
-    }
+    tell(response.headers_mut(), &answer.timing);
     Ok(response)
 }
 

@@ -67,7 +67,7 @@ fn the_mistakes_are_shown_as_they_are() {
 fn beside(key: &str) -> &'static str {
     match key {
         "model.NAME.memory" => "model.m.isolation = \"process\"",
-        "trigger.http.priority" => "trigger.http.path = \"/fn\"",
+        "trigger.http.priority" | "trigger.http.cache.body" => "trigger.http.path = \"/fn\"",
         _ => "",
     }
 }
@@ -86,6 +86,7 @@ fn every_default_is_the_default() {
         // A model's keys have defaults only where there is a model, and a trigger's where that is.
         let bare = match beside(key) {
             "" if key.starts_with("model.") || key.starts_with("trigger.") => table(key),
+            beside if key.starts_with("trigger.http.cache.") => format!("{beside}\n{}", table(key)),
             beside => beside.to_owned(),
         };
         let line = format!("{}\n{} = {default}", beside(key), key.replace("NAME", "m"));

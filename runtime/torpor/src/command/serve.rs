@@ -97,6 +97,7 @@ fn config(arguments: Serve) -> Config {
         instances: arguments.max_instances,
         memory_budget: arguments.memory_budget.map(ByteSize::as_u64),
         optimized_limit: arguments.optimized_limit.as_u64(),
+        response_cache: arguments.response_cache.as_u64(),
     }
 }
 

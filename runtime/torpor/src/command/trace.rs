@@ -29,6 +29,8 @@ struct Trace {
     instantiate_ms: Option<f64>,
     run_ms: Option<f64>,
     answer_ms: Option<f64>,
+    model_cache: Option<String>,
+    http_cache: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -93,6 +95,11 @@ fn render(name: &str, trace: &Trace) -> String {
     if let Some(first) = trace.wake.as_ref().and_then(|wake| wake.first_run_ms) {
         text.push_str(&format!("\nthe first run of a model since the wake took {first:.2} ms of `run`\n"));
     }
+    for (what, status) in [("model", &trace.model_cache), ("HTTP", &trace.http_cache)] {
+        if let Some(status) = status {
+            text.push_str(&format!("\n{what} cache: {status}\n"));
+        }
+    }
     text
 }
 
@@ -143,7 +150,7 @@ mod tests {
         let text = r#"{"number": 3, "arrived": null, "outcome": "answered", "total_ms": 40.0, "queue_ms": 20.0,
             "wake": {"map_ms": 1.0, "link_ms": 1.0, "session_ms": 19.0, "first_run_ms": 5.0, "total_ms": 19.0,
                 "models": [{"name": "large", "tier": "baseline", "open_ms": 19.0}, {"name": "small", "tier": "original", "open_ms": 2.0}]},
-            "instantiate_ms": 1.0, "run_ms": 18.0, "answer_ms": 1.0}"#;
+            "instantiate_ms": 1.0, "run_ms": 18.0, "answer_ms": 1.0, "model_cache": "hit", "http_cache": null}"#;
         let drawn = render("add", &serde_json::from_str(text).unwrap());
         let drawn = anstream::adapter::strip_str(&drawn).to_string();
         let expected = [
@@ -163,6 +170,8 @@ mod tests {
             "",
             "the first run of a model since the wake took 5.00 ms of `run`",
             "",
+            "model cache: hit",
+            "",
         ];
         assert_eq!(drawn, expected.join("\n"));
     }
@@ -170,7 +179,7 @@ mod tests {
     #[test]
     fn a_call_that_was_never_let_in_has_its_queue_alone() {
         let text = r#"{"number": 1, "arrived": null, "outcome": "shed", "total_ms": 0.0, "queue_ms": 0.0, "wake": null,
-            "instantiate_ms": null, "run_ms": null, "answer_ms": null}"#;
+            "instantiate_ms": null, "run_ms": null, "answer_ms": null, "model_cache": null, "http_cache": null}"#;
         let phases = phases(&serde_json::from_str(text).unwrap());
         assert_eq!(phases.iter().map(|phase| phase.name.as_str()).collect::<Vec<_>>(), ["queue"]);
         assert_eq!(bar(0.0, 0.0, 0.0), "█");

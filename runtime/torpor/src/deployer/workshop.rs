@@ -127,8 +127,8 @@ impl Workshop {
     }
 
     /// Drops the metrics of all functions of which `keep` does not say that they are still there.
-    pub(super) fn retain_metrics(&self, keep: impl Fn(&str) -> bool) {
-        self.engine.retain_metrics(keep);
+    pub(super) fn retain(&self, keep: impl Fn(&str) -> bool) {
+        self.engine.retain(keep);
     }
 
     /// Lets go of what was only needed while functions were deployed. What is asked for next is read anew.

@@ -34,6 +34,8 @@ impl http::Handler for Probe {
             "env" => Ok(Response::text(environment::lines())),
             "load" => load(&text(&request, "model")?),
             "table" => Ok(table()),
+            "say" => say(&request, || Ok(())),
+            "say-and-break" => say(&request, || Err(io::Error::other("the probe was asked to break off"))),
             "fail" => Err(http::Error::internal("the probe was asked to fail")),
             other => {
                 let other = other.to_owned();
@@ -149,6 +151,25 @@ fn fetch(url: &str) -> Result<Response, http::Error> {
         Err(error @ http::FetchError::Address(_)) => Err(http::Error::bad_request(error.to_string())),
         Err(error) => Err(http::Error::new(502, error.to_string())),
     }
+}
+
+/// Answers with the headers in the lines of `headers`, and what the request's `x-say` has for a body: so many times, and streamed if
+/// that is asked for, which ends as `end` does.
+fn say(request: &Request, end: fn() -> io::Result<()>) -> Result<Response, http::Error> {
+    let body = request.header("x-say").unwrap_or_default().repeat(number(request, "times").unwrap_or(1));
+    let response = match request.query("stream") {
+        Some(_) => Response::stream(move |out| {
+            out.write_all(&body)?;
+            out.flush()?;
+            end()
+        }),
+        None => Response::bytes(body),
+    };
+    let status = number(request, "status").unwrap_or(200);
+    let response = response.status(u16::try_from(status).map_err(|_| http::Error::bad_request("no status"))?);
+    let headers = text(request, "headers")?;
+    let lines = headers.lines().filter_map(|line| line.split_once(": "));
+    Ok(lines.fold(response, |response, (name, value)| response.header(name, value)))
 }
 
 fn load(name: &str) -> Result<Response, http::Error> {
