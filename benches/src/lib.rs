@@ -2,6 +2,7 @@
 
 pub mod frame;
 pub mod host;
+pub mod load;
 pub mod machine;
 pub mod probe;
 pub mod served;

@@ -141,6 +141,8 @@ pub struct Way<'a> {
     pub idle_timeout: &'a str,
     /// In which process its model is.
     pub isolation: Isolation,
+    /// How runs of different requests are joined: what the manifest has behind `batch =`.
+    pub batch: Option<&'a str>,
 }
 
 /// The process in which a model is.
@@ -260,17 +262,18 @@ impl Stage {
     /// Writes the manifest of `workload`, and returns its path.
     pub fn manifest(&self, workload: &Workload, idle_timeout: &str) -> Result<PathBuf> {
         let (name, parallel, isolation) = (workload.name, parallel(), Isolation::Host);
-        let way = Way { name, backend: "onnxruntime", parallel, idle_timeout, isolation };
+        let way = Way { name, backend: "onnxruntime", parallel, idle_timeout, isolation, batch: None };
         self.manifest_in(&self.path(""), workload, &way)
     }
 
     /// Writes the manifest of `workload`, served in this way, into `folder`, and returns its path.
     pub fn manifest_in(&self, folder: &Path, workload: &Workload, way: &Way<'_>) -> Result<PathBuf> {
-        let (Way { name, backend, parallel, idle_timeout, isolation }, grant) = (way, workload.grant);
+        let (Way { name, backend, parallel, idle_timeout, isolation, batch }, grant) = (way, workload.grant);
+        let batch = batch.map(|batch| format!("batch = {batch}\n")).unwrap_or_default();
         let (path, bundle) = (folder.join(format!("{name}.toml")), self.packed(workload));
         let manifest = format!(
             "name = \"{name}\"\nbundle = \"{}\"\n\n[trigger.inference]\n\n\
-             [model.{grant}]\nbackend = \"{backend}\"\nparallel = {parallel}\nisolation = \"{}\"\n\n\
+             [model.{grant}]\nbackend = \"{backend}\"\nparallel = {parallel}\nisolation = \"{}\"\n{batch}\n\
              [scale]\nidle-timeout = \"{idle_timeout}\"\n\n[limits]\ndeadline = \"30s\"\n",
             bundle.display(),
             isolation.word()
@@ -303,6 +306,6 @@ impl Stage {
 }
 
 /// The root of this repository.
-pub(crate) fn repository() -> &'static Path {
+pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }

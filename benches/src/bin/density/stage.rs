@@ -21,7 +21,7 @@ pub(crate) fn manifests(stage: &Stage, functions: usize, idle_timeout: &str) -> 
     for index in 0..functions {
         let workload = if is_add(index) { &ADD } else { &FILETYPE_RAW };
         let (name, isolation) = (&name(index), Isolation::Host);
-        let way = Way { name, backend: "onnxruntime", parallel: 1, idle_timeout, isolation };
+        let way = Way { name, backend: "onnxruntime", parallel: 1, idle_timeout, isolation, batch: None };
         stage.manifest_in(&folder, workload, &way)?;
     }
     Ok(folder)

@@ -8,7 +8,6 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to the one who typed it")]
 
 mod inside;
-mod load;
 mod process;
 mod report;
 mod serving;

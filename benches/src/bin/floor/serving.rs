@@ -1,7 +1,7 @@
 //! The same requests to the native server and to Torpor, in turns.
 
 use crate::{
-    Effort, load,
+    Effort,
     process::{Memory, Server},
     report::{Comparison, Line, Memories, Report, Target},
 };
@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 use std::time::Duration;
 use torpor_benches::{
+    load,
     stage::{Stage, Workload},
     statistics::median,
 };

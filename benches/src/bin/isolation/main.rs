@@ -63,7 +63,7 @@ fn main() -> Result<ExitCode> {
             // One that stays, and one that sleeps as soon as it may, since a wake is measured again and again.
             for (part, idle_timeout) in [("call", "1h"), ("wake", "10ms")] {
                 let name = &name(workload, isolation, part);
-                let way = Way { name, backend: "onnxruntime", parallel: 1, idle_timeout, isolation };
+                let way = Way { name, backend: "onnxruntime", parallel: 1, idle_timeout, isolation, batch: None };
                 manifests.push(stage.manifest_in(&stage.path(""), workload, &way)?);
             }
         }

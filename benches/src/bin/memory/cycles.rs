@@ -36,7 +36,7 @@ impl Cycles {
         let (Cycles { workload, backend }, name) = (self, self.workload.name);
         let folder = stage.path(&format!("{name}-{backend}"));
         let isolation = Isolation::Host;
-        let way = Way { name, backend, parallel: 1, idle_timeout: IDLE_TIMEOUT, isolation };
+        let way = Way { name, backend, parallel: 1, idle_timeout: IDLE_TIMEOUT, isolation, batch: None };
         stage.manifest_in(&folder, workload, &way)?;
         // What the deployment leaves in the heap is another matter, so it is made by a host of its own.
         drop(Served::start(stage, &folder, &[])?);

@@ -40,11 +40,9 @@ pub(crate) fn measure(stage: &Stage, rounds: usize, results: &mut Results) -> Re
     let (two, parallel) = (stage.path("two"), stage.path("parallel"));
     for (folder, (names, parallel)) in [(&two, ONE), (&parallel, PARALLEL)] {
         for name in names {
-            stage.manifest_in(
-                folder,
-                &EMBED,
-                &Way { name, backend: "onnxruntime", parallel, idle_timeout: IDLE_TIMEOUT, isolation: Isolation::Host },
-            )?;
+            let (backend, idle_timeout, isolation) = ("onnxruntime", IDLE_TIMEOUT, Isolation::Host);
+            let way = Way { name, backend, parallel, idle_timeout, isolation, batch: None };
+            stage.manifest_in(folder, &EMBED, &way)?;
         }
     }
     let (mut mapped, mut copied, mut twice) = <(Samples, Samples, Vec<Held>)>::default();

@@ -3,32 +3,39 @@
 //! The client shares the machine with the servers, so it does as little as it can: it writes the same bytes again and again,
 //! and of an answer it reads the status and the length.
 
+use crate::statistics::{micros, quantile};
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    runtime::{Builder, Runtime},
     task::JoinSet,
+    time::{sleep, timeout},
 };
-use torpor_benches::statistics::{micros, quantile};
 
 const MAX_HEADERS: usize = 32;
+/// Between two tries to reach a server that starts.
+const POLL: Duration = Duration::from_millis(2);
 
 /// What the callers saw in one round.
-pub(crate) struct Round {
-    pub(crate) requests: usize,
-    pub(crate) throughput: f64,
+pub struct Round {
+    /// Answers, all of them good.
+    pub requests: usize,
+    /// Answers in a second.
+    pub throughput: f64,
     /// Microseconds.
-    pub(crate) p50: f64,
+    pub p50: f64,
     /// Microseconds.
-    pub(crate) p99: f64,
+    pub p99: f64,
 }
 
 /// The request as it goes over the wire.
-pub(crate) fn wire(path: &str, body: &[u8]) -> Vec<u8> {
+pub fn wire(path: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
@@ -37,18 +44,40 @@ pub(crate) fn wire(path: &str, body: &[u8]) -> Vec<u8> {
 }
 
 /// One request on a connection of its own; returns the body of the answer.
-pub(crate) fn once(address: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// When the server cannot be reached, or gives no answer with the status 200 and a length.
+pub fn once(address: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
+    runtime()?.block_on(ask(address, request))
+}
+
+/// The first good answer of a server that starts: asks again and again, on a new connection each time.
+///
+/// # Errors
+/// When `limit` is over. The error tells what the last try met.
+pub fn first(address: SocketAddr, request: &[u8], limit: Duration) -> Result<Vec<u8>> {
+    let begin = Instant::now();
     runtime()?.block_on(async {
-        let mut connection = Connection::open(address).await?;
-        let (start, length) = connection.call(request).await?;
-        Ok(connection.buffer[start..start + length].to_vec())
+        loop {
+            // A server may take a connection and never answer it, if what was to answer has failed.
+            let left = limit.saturating_sub(begin.elapsed());
+            let tried = timeout(left, ask(address, request)).await.context("no answer").flatten();
+            match tried {
+                Ok(answer) => return Ok(answer),
+                Err(error) if begin.elapsed() >= limit => return Err(error),
+                Err(_) => sleep(POLL).await,
+            }
+        }
     })
 }
 
 /// Keeps `connections` busy for `time`.
+///
+/// # Errors
+/// When a connection breaks, or an answer is not good.
 #[expect(clippy::cast_precision_loss, reason = "a count of requests")]
-pub(crate) fn round(address: SocketAddr, request: &[u8], connections: usize, time: Duration) -> Result<Round> {
-    let request: std::sync::Arc<[u8]> = request.into();
+pub fn round(address: SocketAddr, request: &[u8], connections: usize, time: Duration) -> Result<Round> {
+    let request: Arc<[u8]> = request.into();
     runtime()?.block_on(async {
         let mut open = Vec::new();
         for _ in 0..connections {
@@ -57,7 +86,7 @@ pub(crate) fn round(address: SocketAddr, request: &[u8], connections: usize, tim
         let start = Instant::now();
         let mut callers = JoinSet::new();
         for mut connection in open {
-            let request = std::sync::Arc::clone(&request);
+            let request = Arc::clone(&request);
             callers.spawn(async move {
                 let mut times = Vec::new();
                 while start.elapsed() < time {
@@ -77,8 +106,14 @@ pub(crate) fn round(address: SocketAddr, request: &[u8], connections: usize, tim
     })
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+fn runtime() -> Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+async fn ask(address: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
+    let mut connection = Connection::open(address).await?;
+    let (start, length) = connection.call(request).await?;
+    Ok(connection.buffer[start..start + length].to_vec())
 }
 
 struct Connection {
