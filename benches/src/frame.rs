@@ -118,8 +118,8 @@ impl Results {
         self.groups.push(group);
     }
 
-    /// Adds groups with the same series in the same order, which are shown side by side under `name`, after those of [`Results::add`].
-    /// The table has the medians alone; the ranges are in the JSON.
+    /// Adds groups with the same series in the same order, which are shown side by side under `name`, after those of
+    /// [`Results::add`]. The table has the medians alone; the ranges are in the JSON.
     pub fn compare(&mut self, name: impl Into<String>, groups: Vec<Group>) {
         self.comparisons.push(Comparison { name: name.into(), groups });
     }

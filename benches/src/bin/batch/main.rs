@@ -1,8 +1,8 @@
-//! What joining the runs of different requests is worth: `embed`, and its model by `passthrough`, asked by many callers at the same time,
-//! with `batch` in the manifest and without, against a native loop over batches of the size that is fastest here.
+//! What joining the runs of different requests is worth: `embed`, and its model by `passthrough`, asked by many callers at the same
+//! time, with `batch` in the manifest and without, against a native loop over batches of the size that is fastest here.
 //!
-//! The loop has its tensors at hand, and neither server nor sandbox: `native.rs`. All take turns in one run. `docs/benchmarks.md` says
-//! what the numbers mean.
+//! The loop has its tensors at hand, and neither server nor sandbox: `native.rs`. All take turns in one run. `docs/benchmarks.md`
+//! says what the numbers mean.
 #![expect(clippy::print_stderr, reason = "a command talks to the one who typed it")]
 
 mod native;

@@ -1,7 +1,8 @@
 //! The floor that Torpor is measured against: hyper, serde and ONNX Runtime, and nothing between them.
 //!
 //! `serve` answers the Open Inference Protocol for one model, as somebody would write it who needs no more than that: no sandbox,
-//! no limits, no metrics, no functions. `probe` and `rows` measure the model without a server. None of them links anything of Torpor's.
+//! no limits, no metrics, no functions. `probe` and `rows` measure the model without a server. None of them links anything of
+//! Torpor's.
 
 mod model;
 mod probe;
@@ -52,8 +53,8 @@ enum Command {
         #[arg(long)]
         request: PathBuf,
     },
-    /// Run the model on batches, one right after the other, as stdin tells: `ROWS MILLISECONDS` is answered by a line with the rows that
-    /// were computed in a second
+    /// Run the model on batches, one right after the other, as stdin tells: `ROWS MILLISECONDS` is answered by a line with the rows
+    /// that were computed in a second
     Rows {
         #[command(flatten)]
         source: Source,

@@ -1,4 +1,5 @@
-//! Batches, one right after the other: what somebody gets out of a model who has all inputs at hand, and joins as many as serve best.
+//! Batches, one right after the other: what somebody gets out of a model who has all inputs at hand, and joins as many as serve
+//! best.
 
 use crate::{
     Source,

@@ -1,4 +1,5 @@
-//! What an answer says, without what each server adds to it: a comparison of servers that answer differently would be worth nothing.
+//! What an answer says, without what each server adds to it: a comparison of servers that answer differently would be worth
+//! nothing.
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;

@@ -1,5 +1,5 @@
-//! Python environments, one for each folder of `benches/peers` with requirements. pip does the fetching and checks the hashes. They
-//! stay where they are made, until the requirements change.
+//! Python environments, one for each folder of `benches/peers` with requirements. pip does the fetching and checks the hashes.
+//! They stay where they are made, until the requirements change.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::{

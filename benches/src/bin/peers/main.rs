@@ -1,8 +1,8 @@
-//! Torpor against what one would take today to serve a model: the same models and the same requests in the Open Inference Protocol.
+//! Torpor against what one would take today to serve a model: the same models, the same requests, in the Open Inference Protocol.
 //!
-//! In each round every contestant has a turn of its own, in another order each time: it is started, asked until it answers, put under
-//! load by 1 and by 16 callers, looked at, and ended, so that none of them has another beside it. `docs/benchmarks.md` says what the
-//! numbers mean; `benches/peers` has what the others run.
+//! In each round every contestant has a turn of its own, in another order each time: it is started, asked until it answers, put
+//! under load by 1 and by 16 callers, looked at, and ended, so that none of them has another beside it. `docs/benchmarks.md` says
+//! what the numbers mean; `benches/peers` has what the others run.
 #![expect(clippy::print_stderr, reason = "a command talks to the one who typed it")]
 
 mod answer;
