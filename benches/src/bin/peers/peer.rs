@@ -3,11 +3,7 @@
 //! Each may use all processors, in the way that its documentation gives for models on the processor.
 
 use anyhow::{Context, Result};
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{env, fs, path::Path, process::Command};
 use torpor_benches::stage::{Workload, parallel};
 
 /// One way to serve a model.
