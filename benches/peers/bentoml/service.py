@@ -24,7 +24,7 @@ class Response(BaseModel):
     outputs: list[Tensor]
 
 
-@bentoml.service(workers="cpu_count")
+@bentoml.service(workers="cpu_count", logging={"access": {"enabled": False}})
 class Model:
     def __init__(self) -> None:
         options = ort.SessionOptions()

@@ -79,8 +79,8 @@ impl Contestant {
                 let ports = free_ports()?;
                 let folder = stage.path(&format!("{}-{}", peer.folder, ports[0]));
                 copy(&repository().join("benches/peers").join(peer.folder), &folder)?;
-                let place = Place { environment, folder: &folder, workload, ports };
-                let command = peer.command(&place, &stage.model(workload))?;
+                let place = Place { environment, folder: &folder, workload, model: &stage.model(workload), ports };
+                let command = peer.command(&place)?;
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[0]));
                 Ok(Prepared::Peer { command: Box::new(command), log: folder.join("log"), address })
             }

@@ -21,6 +21,8 @@ pub(crate) struct Place<'p> {
     /// A folder of its own, with the files of `benches/peers` in it; what it writes goes there too.
     pub(crate) folder: &'p Path,
     pub(crate) workload: &'p Workload,
+    /// The file of its model.
+    pub(crate) model: &'p Path,
     /// Where requests go, and two more ports for those that cannot do without.
     pub(crate) ports: [u16; 3],
 }
@@ -43,7 +45,7 @@ pub(crate) fn named(text: &str) -> impl Iterator<Item = &'static Peer> {
 
 impl Peer {
     /// The command that starts it.
-    pub(crate) fn command(&self, place: &Place<'_>, model: &Path) -> Result<Command> {
+    pub(crate) fn command(&self, place: &Place<'_>) -> Result<Command> {
         let mut command = (self.command)(place)?;
         let [port, ..] = place.ports;
         command
@@ -52,8 +54,10 @@ impl Peer {
             .env("VIRTUAL_ENV", place.environment)
             // What it keeps between runs, it would keep at home.
             .env("HOME", place.folder)
+            // As it is by default: what is compiled, is kept.
+            .env_remove("PYTHONDONTWRITEBYTECODE")
             .env("PEER_NAME", place.workload.name)
-            .env("PEER_MODEL", model)
+            .env("PEER_MODEL", place.model)
             .env("PEER_PORT", port.to_string());
         Ok(command)
     }
@@ -84,7 +88,8 @@ fn mlserver(place: &Place<'_>) -> Command {
     let [http, grpc, metrics] = place.ports.map(|port| port.to_string());
     command.env("MLSERVER_HOST", "127.0.0.1").env("MLSERVER_HTTP_PORT", http).env("MLSERVER_GRPC_PORT", grpc);
     command.env("MLSERVER_METRICS_PORT", metrics).env("MLSERVER_PARALLEL_WORKERS", "0").env("MLSERVER_DEBUG", "false");
-    command.env("MLSERVER_MODEL_NAME", place.workload.name).env("MLSERVER_MODEL_IMPLEMENTATION", "runtime.OnnxRuntime");
+    command.env("MLSERVER_MODEL_NAME", place.workload.name).env("MLSERVER_MODEL_URI", place.model);
+    command.env("MLSERVER_MODEL_IMPLEMENTATION", "runtime.OnnxRuntime");
     command
 }
 
@@ -97,7 +102,7 @@ fn bentoml(place: &Place<'_>) -> Command {
 
 /// The server that PyTriton brings, alone, with a repository of one model.
 fn triton(place: &Place<'_>) -> Result<Command> {
-    let Place { environment, folder, workload, ports } = place;
+    let Place { environment, folder, workload, ports, .. } = place;
     let brought = environment.join("lib/python3.11/site-packages/pytriton/tritonserver");
     let (models, backends) = (folder.join("models"), folder.join("backends"));
     let (model, backend) = (models.join(workload.name), backends.join("python"));

@@ -15,6 +15,8 @@ use std::{
 const KILOBYTES: f64 = 1e6 / 1024.0;
 /// How long a server has to end by itself.
 const END: Duration = Duration::from_secs(10);
+/// And what it had started, after that.
+const REST_ENDS: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Lives until it is dropped.
@@ -99,17 +101,14 @@ impl Drop for Processes {
     fn drop(&mut self) {
         let all: HashSet<_> = tree(self.root.id()).into_iter().map(|id| (id, began(id))).collect();
         let lives = |(id, began_at): &&(u32, Option<String>)| began_at.is_some() && began(*id) == *began_at;
-        // The first one tells the others. Errors change nothing on the way out.
+        // The first one tells the others; not all do. Errors change nothing on the way out.
         signal(self.root.id(), Signal::TERM);
         let begin = Instant::now();
-        loop {
-            let ended = self.root.try_wait().is_ok_and(|status| status.is_some());
-            if ended && !all.iter().any(|process| lives(&process)) {
-                return;
-            }
-            if begin.elapsed() > END {
-                break;
-            }
+        while begin.elapsed() < END && self.root.try_wait().is_ok_and(|status| status.is_none()) {
+            sleep(POLL);
+        }
+        let begin = Instant::now();
+        while begin.elapsed() < REST_ENDS && all.iter().any(|process| lives(&process)) {
             sleep(POLL);
         }
         for (id, _) in all.iter().filter(lives) {
