@@ -24,13 +24,29 @@ pub struct Results {
     /// How many threads of others wanted a processor when the run began. Well above 0, expect noise.
     load: f64,
     groups: Vec<Group>,
+    comparisons: Vec<Comparison>,
     goals: Vec<Goal>,
+    absent: Vec<Absent>,
+}
+
+/// Groups with the same series, shown as one table: a row for each series, a column for each group.
+struct Comparison {
+    name: String,
+    groups: Vec<Group>,
+}
+
+/// A contestant that could not be measured.
+struct Absent {
+    name: String,
+    reason: String,
 }
 
 /// Series that are compared with each other.
 pub struct Group {
-    pub(crate) name: String,
+    name: String,
     pub(crate) series: Vec<Series>,
+    /// Whether it is in the drawing too.
+    drawn: bool,
 }
 
 /// One contestant's samples, summarised.
@@ -70,7 +86,14 @@ pub struct Outputs {
 impl Group {
     /// One without a series so far.
     pub fn new(name: impl Into<String>) -> Self {
-        Group { name: name.into(), series: Vec::new() }
+        Group { name: name.into(), series: Vec::new(), drawn: true }
+    }
+
+    /// The same, left out of the drawing.
+    #[must_use]
+    pub fn undrawn(mut self) -> Self {
+        self.drawn = false;
+        self
     }
 
     /// Adds a series, and returns its median.
@@ -86,12 +109,24 @@ impl Results {
     /// Notes the machine and its load, so it is made before anything is measured.
     pub fn new(bench: &'static str, title: &'static str, unit: &'static str) -> Self {
         let (machine, load) = (machine::name(), machine::load());
-        Results { bench, title, unit, machine, load, groups: Vec::new(), goals: Vec::new() }
+        let (groups, comparisons, goals, absent) = Default::default();
+        Results { bench, title, unit, machine, load, groups, comparisons, goals, absent }
     }
 
     /// Adds a group, which is shown behind those before it.
     pub fn add(&mut self, group: Group) {
         self.groups.push(group);
+    }
+
+    /// Adds groups with the same series in the same order, which are shown side by side under `name`, after those of
+    /// [`Results::add`]. The table has the medians alone; the ranges are in the JSON.
+    pub fn compare(&mut self, name: impl Into<String>, groups: Vec<Group>) {
+        self.comparisons.push(Comparison { name: name.into(), groups });
+    }
+
+    /// Tells of a contestant that could not be measured, and why.
+    pub fn absent(&mut self, name: impl Into<String>, reason: impl Into<String>) {
+        self.absent.push(Absent { name: name.into(), reason: reason.into() });
     }
 
     /// A goal: `value` should be at most `most`. `unit` is `×` for a ratio.
@@ -107,7 +142,7 @@ impl Results {
     pub fn finish(&self, outputs: &Outputs) -> Result<bool> {
         println!("{self}");
         let json = serde_json::to_string_pretty(&self.json())? + "\n";
-        let drawing = svg::draw(self.title, self.unit, &self.groups);
+        let drawing = svg::draw(self.title, self.unit, self.all().filter(|(_, group)| group.drawn));
         if let Some(path) = &outputs.json {
             write(path, &json)?;
         }
@@ -128,17 +163,28 @@ impl Results {
 
     fn json(&self) -> Value {
         let series = |series: &Series| json!({ "name": series.name, "median": series.median, "p10": series.range.0, "p90": series.range.1, "samples": series.samples });
-        let group = |group: &Group| json!({ "name": group.name, "series": group.series.iter().map(series).collect::<Vec<_>>() });
+        let group = |(name, group): (String, &Group)| json!({ "name": name, "series": group.series.iter().map(series).collect::<Vec<_>>() });
         let goal = |goal: &Goal| json!({ "what": goal.what, "value": goal.value, "at_most": goal.most, "unit": goal.unit, "pass": goal.pass() });
+        let absent = |Absent { name, reason }: &Absent| json!({ "name": name, "reason": reason });
         json!({
             "bench": self.bench,
             "title": self.title,
             "unit": self.unit,
             "machine": self.machine,
             "load": self.load,
-            "groups": self.groups.iter().map(group).collect::<Vec<_>>(),
+            "groups": self.all().map(group).collect::<Vec<_>>(),
             "goals": self.goals.iter().map(goal).collect::<Vec<_>>(),
+            "absent": self.absent.iter().map(absent).collect::<Vec<_>>(),
         })
+    }
+
+    /// All groups with their whole names.
+    fn all(&self) -> impl Iterator<Item = (String, &Group)> {
+        let alone = self.groups.iter().map(|group| (group.name.clone(), group));
+        let compared = self.comparisons.iter().flat_map(|Comparison { name, groups }| {
+            groups.iter().map(move |group| (format!("{name}, {}", group.name), group))
+        });
+        alone.chain(compared)
     }
 }
 
@@ -147,11 +193,23 @@ impl fmt::Display for Results {
         let Results { title, unit, machine, load, .. } = self;
         writeln!(f, "{machine}; load {load} at the start.\n")?;
         let unit = if unit.is_empty() { String::new() } else { format!(" ({unit})") };
-        writeln!(f, "| {title} | median{unit} | p10 to p90 | samples |\n|---|---:|---:|---:|")?;
+        if !self.groups.is_empty() {
+            writeln!(f, "| {title} | median{unit} | p10 to p90 | samples |\n|---|---:|---:|---:|")?;
+        }
         for group in &self.groups {
             for Series { name, median, range: (low, high), samples } in &group.series {
                 let [median, low, high] = [*median, *low, *high].map(number);
                 writeln!(f, "| {}: {name} | {median} | {low} to {high} | {samples} |", group.name)?;
+            }
+        }
+        for (index, comparison) in self.comparisons.iter().enumerate() {
+            let between = if index == 0 && self.groups.is_empty() { "" } else { "\n" };
+            write!(f, "{between}{comparison}")?;
+        }
+        if !self.absent.is_empty() {
+            writeln!(f, "\n| not measured | why |\n|---|---|")?;
+            for Absent { name, reason } in &self.absent {
+                writeln!(f, "| {name} | {reason} |")?;
             }
         }
         if self.goals.is_empty() {
@@ -161,6 +219,25 @@ impl fmt::Display for Results {
         for goal in &self.goals {
             let (Goal { what, value, most, unit }, verdict) = (goal, if goal.pass() { "pass" } else { "**missed**" });
             writeln!(f, "| {what} | {} {unit} | {} {unit} | {verdict} |", number(*value), number(*most))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "| {} |", self.name)?;
+        for group in &self.groups {
+            write!(f, " {} |", group.name)?;
+        }
+        writeln!(f, "\n|---|{}", "---:|".repeat(self.groups.len()))?;
+        let rows = self.groups.first().map_or(0, |group| group.series.len());
+        for row in 0..rows {
+            write!(f, "| {} |", self.groups[0].series[row].name)?;
+            for group in &self.groups {
+                write!(f, " {} |", number(group.series[row].median))?;
+            }
+            writeln!(f)?;
         }
         Ok(())
     }
@@ -236,6 +313,27 @@ mod tests {
         let table = results.to_string();
         assert!(table.contains("| many functions | median | p10 to p90 | samples |\n"), "{table}");
         assert!(table.contains("| start, s: Torpor | 1.50 | 1.50 to 1.50 | 1 |\n"), "{table}");
+    }
+
+    #[test]
+    fn comparisons_have_a_row_for_each_contestant() {
+        let mut results = Results::new("peers", "servers", "");
+        let column = |name: &str, ours: f64, theirs: f64| {
+            let mut group = Group::new(name);
+            group.add("Torpor", vec![ours]);
+            group.add("another", vec![theirs]);
+            group
+        };
+        results.compare("add", vec![column("requests/s", 1000.0, 200.0), column("p99, ms", 1.5, 2.5)]);
+        results.absent("a third", "it is not there");
+        let table = results.to_string();
+        let shown =
+            "| add | requests/s | p99, ms |\n|---|---:|---:|\n| Torpor | 1000 | 1.50 |\n| another | 200 | 2.50 |\n";
+        assert!(table.contains(shown), "{table}");
+        assert!(table.contains("| a third | it is not there |\n"), "{table}");
+        let json = results.json();
+        assert_eq!(json["groups"][1]["name"], "add, p99, ms");
+        assert_eq!(json["absent"][0]["name"], "a third");
     }
 
     #[test]

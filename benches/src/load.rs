@@ -13,16 +13,20 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    runtime::{Builder, Runtime},
     task::JoinSet,
+    time::{sleep, timeout},
 };
 
 const MAX_HEADERS: usize = 32;
+/// Between two tries to reach a server that starts.
+const POLL: Duration = Duration::from_millis(2);
 
 /// What the callers saw in one round.
 pub struct Round {
-    /// Requests that were answered.
+    /// Answers, all of them good.
     pub requests: usize,
-    /// Of them, in a second.
+    /// Answers in a second.
     pub throughput: f64,
     /// Microseconds.
     pub p50: f64,
@@ -42,19 +46,35 @@ pub fn wire(path: &str, body: &[u8]) -> Vec<u8> {
 /// One request on a connection of its own; returns the body of the answer.
 ///
 /// # Errors
-/// When the server cannot be reached, or answers with another status than 200.
+/// When the server cannot be reached, or gives no answer with the status 200 and a length.
 pub fn once(address: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
+    runtime()?.block_on(ask(address, request))
+}
+
+/// The first good answer of a server that starts: asks again and again, on a new connection each time.
+///
+/// # Errors
+/// When `limit` is over. The error tells what the last try met.
+pub fn first(address: SocketAddr, request: &[u8], limit: Duration) -> Result<Vec<u8>> {
+    let begin = Instant::now();
     runtime()?.block_on(async {
-        let mut connection = Connection::open(address).await?;
-        connection.answered(request).await?;
-        Ok(connection.body().to_vec())
+        loop {
+            // A server may take a connection and never answer it, if what was to answer has failed.
+            let left = limit.saturating_sub(begin.elapsed());
+            let tried = timeout(left, ask(address, request)).await.context("no answer").flatten();
+            match tried {
+                Ok(answer) => return Ok(answer),
+                Err(error) if begin.elapsed() >= limit => return Err(error),
+                Err(_) => sleep(POLL).await,
+            }
+        }
     })
 }
 
 /// Keeps `connections` busy for `time`.
 ///
 /// # Errors
-/// When the server cannot be reached, or answers with another status than 200.
+/// When a connection breaks, or an answer is not good.
 #[expect(clippy::cast_precision_loss, reason = "a count of requests")]
 pub fn round(address: SocketAddr, request: &[u8], connections: usize, time: Duration) -> Result<Round> {
     let request: Arc<[u8]> = request.into();
@@ -86,8 +106,14 @@ pub fn round(address: SocketAddr, request: &[u8], connections: usize, time: Dura
     })
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+fn runtime() -> Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+async fn ask(address: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
+    let mut connection = Connection::open(address).await?;
+    connection.answered(request).await?;
+    Ok(connection.body().to_vec())
 }
 
 /// A connection that stays open.

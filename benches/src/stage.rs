@@ -143,10 +143,24 @@ pub struct Way<'a> {
     pub isolation: Isolation,
     /// Within what time a request is to be answered.
     pub deadline: &'a str,
+    /// How runs of different requests are joined: what the manifest has behind `batch =`.
+    pub batch: Option<&'a str>,
 }
 
-/// A deadline that plays no part.
-pub const NO_DEADLINE: &str = "30s";
+/// On ONNX Runtime in the host's process, one run at a time, each alone, always warm, and with a deadline that plays no part.
+impl Default for Way<'_> {
+    fn default() -> Self {
+        Way {
+            name: "",
+            backend: "onnxruntime",
+            parallel: 1,
+            idle_timeout: "1h",
+            isolation: Isolation::Host,
+            deadline: "30s",
+            batch: None,
+        }
+    }
+}
 
 /// The process in which a model is.
 #[derive(Debug, Clone, Copy)]
@@ -270,18 +284,18 @@ impl Stage {
 
     /// Writes the manifest of `workload`, and returns its path.
     pub fn manifest(&self, workload: &Workload, idle_timeout: &str) -> Result<PathBuf> {
-        let (name, parallel, isolation) = (workload.name, parallel(), Isolation::Host);
-        let way = Way { name, backend: "onnxruntime", parallel, idle_timeout, isolation, deadline: NO_DEADLINE };
+        let way = Way { name: workload.name, parallel: parallel(), idle_timeout, ..Way::default() };
         self.manifest_in(&self.path(""), workload, &way)
     }
 
     /// Writes the manifest of `workload`, served in this way, into `folder`, and returns its path.
     pub fn manifest_in(&self, folder: &Path, workload: &Workload, way: &Way<'_>) -> Result<PathBuf> {
-        let (Way { name, backend, parallel, idle_timeout, isolation, deadline }, grant) = (way, workload.grant);
+        let (Way { name, backend, parallel, idle_timeout, isolation, deadline, batch }, grant) = (way, workload.grant);
+        let batch = batch.map(|batch| format!("batch = {batch}\n")).unwrap_or_default();
         let (path, bundle) = (folder.join(format!("{name}.toml")), self.packed(workload));
         let manifest = format!(
             "name = \"{name}\"\nbundle = \"{}\"\n\n[trigger.inference]\n\n\
-             [model.{grant}]\nbackend = \"{backend}\"\nparallel = {parallel}\nisolation = \"{}\"\n\n\
+             [model.{grant}]\nbackend = \"{backend}\"\nparallel = {parallel}\nisolation = \"{}\"\n{batch}\n\
              [scale]\nidle-timeout = \"{idle_timeout}\"\n\n[limits]\ndeadline = \"{deadline}\"\n",
             bundle.display(),
             isolation.word()
@@ -329,6 +343,6 @@ impl Stage {
 }
 
 /// The root of this repository.
-pub(crate) fn repository() -> &'static Path {
+pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }

@@ -19,15 +19,15 @@ const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#1f2328}.t{font-si
     @media(prefers-color-scheme:dark){text{fill:#e6edf3}.b{fill:#6e7681}.o{fill:#4493f8}.r{stroke:#e6edf3}}";
 
 /// Each group has a scale of its own, since only its own series are compared. Series whose names begin with `Torpor` stand out.
-pub(crate) fn draw(title: &str, unit: &str, groups: &[Group]) -> String {
+pub(crate) fn draw<'g>(title: &str, unit: &str, groups: impl Iterator<Item = (String, &'g Group)>) -> String {
     let mut body = String::new();
     let mut y = 30.0;
     // Groups of several quantities have counts among them, of which more may be better.
     let legend = if unit.is_empty() { String::new() } else { format!(", {unit}; shorter is better") };
     text(&mut body, "t", 12.0, y, &format!("{title}{legend}"));
-    for group in groups {
+    for (name, group) in groups {
         y += HEAD;
-        text(&mut body, "g", 12.0, y, &group.name);
+        text(&mut body, "g", 12.0, y, &name);
         let most =
             group.series.iter().map(|series| series.range.1.max(series.median)).fold(f64::MIN_POSITIVE, f64::max);
         for series in &group.series {
@@ -74,7 +74,7 @@ mod tests {
         let mut group = Group::new("a & b");
         group.add("Torpor", vec![50.0; 3]);
         group.add("native <1>", vec![100.0; 3]);
-        let drawing = draw("wake", "ms", &[group]);
+        let drawing = draw("wake", "ms", [("a & b".to_owned(), &group)].into_iter());
         let full = RIGHT - LEFT;
         assert!(
             drawing.contains(&format!("class=\"o\" x=\"{LEFT}\" y=\"76\" width=\"{:.1}\"", full / 2.0)),
@@ -84,10 +84,10 @@ mod tests {
         let mut group = Group::new("differences");
         group.add("of nothing", vec![-5.0; 3]);
         group.add("of something", vec![5.0; 3]);
-        let below = draw("wake", "ms", &[group]);
+        let below = draw("wake", "ms", [("differences".to_owned(), &group)].into_iter());
         assert!(below.contains("width=\"0.0\"") && below.contains(">-5.00<"), "{below}");
         assert!(drawing.contains("wake, ms; shorter is better"), "{drawing}");
-        assert!(!draw("density", "", &[]).contains("better"));
+        assert!(!draw("density", "", [].into_iter()).contains("better"));
         assert!(drawing.contains("a &amp; b") && drawing.contains("native &lt;1>"), "{drawing}");
     }
 }

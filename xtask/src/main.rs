@@ -84,6 +84,16 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Runs of different requests that are joined, against a native loop over batches
+    Batch {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Against other inference servers, which are fetched: FastAPI, MLServer, BentoML, LitServe, PyTriton, Triton
+    Peers {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// JSON to tensors and back, against what serde_json does for plain numbers
     Json {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -152,6 +162,8 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Fuzz { time, targets } => fuzz::fuzz(&tree, time, &targets),
         Task::Bench(Bench::Floor { args }) => suite::bench(&tree, "floor", &args),
         Task::Bench(Bench::Wake { args }) => suite::bench(&tree, "wake", &args),
+        Task::Bench(Bench::Batch { args }) => suite::bench(&tree, "batch", &args),
+        Task::Bench(Bench::Peers { args }) => suite::bench(&tree, "peers", &args),
         Task::Bench(Bench::Json { args }) => suite::bench(&tree, "json", &args),
         Task::Bench(Bench::Guest { args }) => suite::bench(&tree, "guest", &args),
         Task::Bench(Bench::Memory { args }) => suite::bench(&tree, "memory", &args),

@@ -88,7 +88,8 @@ fn with(tree: &Tree, assets: &Assets, mut command: Command) -> Command {
         .env("TORPOR_TEST_ASSETS", &assets.dir)
         .env("TORPOR_TEST_MODULES", tree.modules())
         .env("TORPOR_TEST_BUNDLES", bundles::folder(tree))
-        .env("TORPOR_BIN", tree.torpor());
+        .env("TORPOR_BIN", tree.torpor())
+        .env("TORPOR_PEERS", assets.dir.with_file_name("peers"));
     // Tests load the library without the program, which sees to this itself.
     command.env("ORT_DISABLE_TELEMETRY", "1");
     for (variable, library) in [("TORPOR_ONNXRUNTIME", &assets.onnxruntime), ("TORPOR_OPENVINO", &assets.openvino)] {

@@ -13,7 +13,7 @@ use torpor_benches::{
     frame::{Group, Outputs, Results},
     load,
     served::Served,
-    stage::{FILETYPE, Isolation, NO_DEADLINE, Places, Stage, Way, filetype_call},
+    stage::{FILETYPE, Places, Stage, Way, filetype_call},
     statistics::median,
 };
 
@@ -83,14 +83,7 @@ impl Contestant {
     /// A host that may run on these processors. It has them from this thread, and knows of no others.
     fn on(stage: &Stage, name: &str, processors: &CpuSet) -> Result<Self> {
         sched_setaffinity(None, processors).context("the system does not let this program choose its processors")?;
-        let way = Way {
-            name: FILETYPE.name,
-            backend: "onnxruntime",
-            parallel: usize::try_from(processors.count())?,
-            idle_timeout: "1h",
-            isolation: Isolation::Host,
-            deadline: NO_DEADLINE,
-        };
+        let way = Way { name: FILETYPE.name, parallel: usize::try_from(processors.count())?, ..Way::default() };
         let manifests = stage.path(name);
         stage.manifest_in(&manifests, &FILETYPE, &way)?;
         Ok(Contestant { host: Served::start(stage, &manifests, &[])?, throughput: Vec::new(), processor: Vec::new() })

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use std::path::PathBuf;
-use torpor_benches::stage::{ADD, FILETYPE_RAW, Isolation, NO_DEADLINE, Stage, Way};
+use torpor_benches::stage::{ADD, FILETYPE_RAW, Stage, Way};
 
 /// Every how manieth function is a real model; the others add.
 const REAL: usize = 10;
@@ -20,8 +20,7 @@ pub(crate) fn manifests(stage: &Stage, functions: usize, idle_timeout: &str) -> 
     let folder = stage.path(&format!("manifests-{functions}-{idle_timeout}"));
     for index in 0..functions {
         let workload = if is_add(index) { &ADD } else { &FILETYPE_RAW };
-        let (name, isolation) = (&name(index), Isolation::Host);
-        let way = Way { name, backend: "onnxruntime", parallel: 1, idle_timeout, isolation, deadline: NO_DEADLINE };
+        let way = Way { name: &name(index), idle_timeout, ..Way::default() };
         stage.manifest_in(&folder, workload, &way)?;
     }
     Ok(folder)

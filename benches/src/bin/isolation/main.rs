@@ -18,7 +18,7 @@ use torpor::{
 use torpor_benches::{
     frame::{Group, Outputs, Results},
     host::{find, host, until_cold},
-    stage::{ADD, FILETYPE, Isolation, NO_DEADLINE, Places, Stage, TEXT, Way, Workload},
+    stage::{ADD, FILETYPE, Isolation, Places, Stage, TEXT, Way, Workload},
     statistics::micros,
 };
 
@@ -64,8 +64,7 @@ fn main() -> Result<ExitCode> {
             // One that stays, and one that sleeps as soon as it may, since a wake is measured again and again.
             for (part, idle_timeout) in [("call", "1h"), ("wake", "10ms")] {
                 let name = &name(workload, isolation, part);
-                let way =
-                    Way { name, backend: "onnxruntime", parallel: 1, idle_timeout, isolation, deadline: NO_DEADLINE };
+                let way = Way { name, idle_timeout, isolation, ..Way::default() };
                 manifests.push(stage.manifest_in(&stage.path(""), workload, &way)?);
             }
         }

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use torpor_benches::{
     frame::{Group, Results},
     served::{Held, Served},
-    stage::{Isolation, NO_DEADLINE, Stage, Way, Workload},
+    stage::{Stage, Way, Workload},
     statistics::median,
 };
 
@@ -35,8 +35,7 @@ impl Cycles {
         ensure!(cycles >= 2 * WINDOW, "`--cycles` must be {} at least", 2 * WINDOW);
         let (Cycles { workload, backend }, name) = (self, self.workload.name);
         let folder = stage.path(&format!("{name}-{backend}"));
-        let isolation = Isolation::Host;
-        let way = Way { name, backend, parallel: 1, idle_timeout: IDLE_TIMEOUT, isolation, deadline: NO_DEADLINE };
+        let way = Way { name, backend, idle_timeout: IDLE_TIMEOUT, ..Way::default() };
         stage.manifest_in(&folder, workload, &way)?;
         // What the deployment leaves in the heap is another matter, so it is made by a host of its own.
         drop(Served::start(stage, &folder, &[])?);

@@ -9,7 +9,7 @@ use std::{fs, path::Path, thread::sleep, time::Duration};
 use torpor_benches::{
     frame::{Group, Results},
     served::{Held, Served, state},
-    stage::{EMBED, Isolation, NO_DEADLINE, Stage, Way},
+    stage::{EMBED, Stage, Way},
 };
 
 /// Nobody sleeps while this is measured.
@@ -40,18 +40,8 @@ pub(crate) fn measure(stage: &Stage, rounds: usize, results: &mut Results) -> Re
     let (two, parallel) = (stage.path("two"), stage.path("parallel"));
     for (folder, (names, parallel)) in [(&two, ONE), (&parallel, PARALLEL)] {
         for name in names {
-            stage.manifest_in(
-                folder,
-                &EMBED,
-                &Way {
-                    name,
-                    backend: "onnxruntime",
-                    parallel,
-                    idle_timeout: IDLE_TIMEOUT,
-                    isolation: Isolation::Host,
-                    deadline: NO_DEADLINE,
-                },
-            )?;
+            let way = Way { name, parallel, idle_timeout: IDLE_TIMEOUT, ..Way::default() };
+            stage.manifest_in(folder, &EMBED, &way)?;
         }
     }
     let (mut mapped, mut copied, mut twice) = <(Samples, Samples, Vec<Held>)>::default();

@@ -1,10 +1,12 @@
 //! The floor that Torpor is measured against: hyper, serde and ONNX Runtime, and nothing between them.
 //!
 //! `serve` answers the Open Inference Protocol for one model, as somebody would write it who needs no more than that: no sandbox,
-//! no limits, no metrics, no functions. `probe` measures the model without a server. Neither links anything of Torpor's.
+//! no limits, no metrics, no functions. `probe` and `rows` measure the model without a server. None of them links anything of
+//! Torpor's.
 
 mod model;
 mod probe;
+mod rows;
 mod server;
 
 use anyhow::Result;
@@ -51,6 +53,18 @@ enum Command {
         #[arg(long)]
         request: PathBuf,
     },
+    /// Run the model on batches, one right after the other, as stdin tells: `ROWS MILLISECONDS` is answered by a line with the rows
+    /// that were computed in a second
+    Rows {
+        #[command(flatten)]
+        source: Source,
+        /// An inference request with one row, of which batches are made
+        #[arg(long)]
+        request: PathBuf,
+        /// Sessions with one thread each; without it, one session as by default
+        #[arg(long)]
+        parallel: Option<usize>,
+    },
 }
 
 /// The model and what runs it.
@@ -81,5 +95,6 @@ fn main() -> Result<()> {
         }
         Command::Once { source, request } => probe::once(&source, &request),
         Command::Probe { source, request } => probe::probe(&source, &request),
+        Command::Rows { source, request, parallel } => rows::rows(&source, &request, parallel),
     }
 }

@@ -73,7 +73,7 @@ struct Output<'a> {
 }
 
 /// An element type of an input, as the protocol names it.
-trait Element: PrimitiveTensorElementType + DeserializeOwned + Clone + Debug + 'static {
+trait Element: PrimitiveTensorElementType + DeserializeOwned + Copy + Debug + 'static {
     const NAME: &'static str;
 }
 
@@ -142,6 +142,31 @@ impl Model {
             TensorElementType::Int64 => self.timed::<i64>(request, count),
             other => bail!("requests with elements of type {other} are not read"),
         }
+    }
+
+    /// Runs on batches of `rows` rows, each of them the one row of `request`, until `end`. Returns how many rows that made.
+    pub(crate) fn rows(&mut self, request: &[u8], rows: usize, end: Instant) -> Result<usize> {
+        match self.elements {
+            TensorElementType::Float32 => self.batches::<f32>(request, rows, end),
+            TensorElementType::Int32 => self.batches::<i32>(request, rows, end),
+            TensorElementType::Int64 => self.batches::<i64>(request, rows, end),
+            other => bail!("requests with elements of type {other} are not read"),
+        }
+    }
+
+    fn batches<T: Element>(&mut self, request: &[u8], rows: usize, end: Instant) -> Result<usize> {
+        let Request::<T> { mut inputs, .. } = serde_json::from_slice(request)?;
+        for input in &mut inputs {
+            let batch = input.shape.first_mut().filter(|rows| **rows == 1);
+            *batch.with_context(|| format!("input `{}` has not one row", input.name))? = i64::try_from(rows)?;
+            input.data = input.data.repeat(rows);
+        }
+        let mut done = 0;
+        while Instant::now() < end {
+            self.session.run(values(&inputs)?)?;
+            done += rows;
+        }
+        Ok(done)
     }
 
     fn timed<T: Element>(&mut self, request: &[u8], count: usize) -> Result<Vec<Duration>> {

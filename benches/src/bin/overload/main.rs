@@ -15,7 +15,7 @@ use torpor_benches::{
     frame::{Group, Outputs, Results},
     load,
     served::Served,
-    stage::{FILETYPE, Isolation, Places, Stage, Way, filetype_call, parallel},
+    stage::{FILETYPE, Places, Stage, Way, filetype_call, parallel},
     statistics::quantile,
 };
 
@@ -60,14 +60,8 @@ fn main() -> Result<ExitCode> {
     let stage = Stage::new(places, &[&FILETYPE])?;
     let title = format!("`filetype` under overload, to be answered within {} ms", deadline.as_millis());
     let mut results = Results::new("overload", "`filetype` under overload", "");
-    let way = Way {
-        name: FILETYPE.name,
-        backend: "onnxruntime",
-        parallel: parallel(),
-        idle_timeout: "1h",
-        isolation: Isolation::Host,
-        deadline: &format!("{}ms", deadline.as_millis()),
-    };
+    let within = format!("{}ms", deadline.as_millis());
+    let way = Way { name: FILETYPE.name, parallel: parallel(), deadline: &within, ..Way::default() };
     let host = Served::start(&stage, &stage.manifest_in(&stage.path("manifests"), &FILETYPE, &way)?, &[])?;
     let request = filetype_call();
     eprintln!("{title}");
