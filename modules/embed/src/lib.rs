@@ -11,8 +11,11 @@ use torpor_guest::{Inputs, Model, Outputs, Predict, PredictError, Tensor};
 /// How many numbers an embedding has.
 const DIMENSIONS: usize = 384;
 
+/// Bytes of one token's numbers.
+const TOKEN: usize = DIMENSIONS * size_of::<f32>();
+
 /// What is read of the model's output at a time: 16 tokens, so that a part stays in the processor's nearest cache.
-const PART: u32 = 16 * (DIMENSIONS * size_of::<f32>()) as u32;
+const PART: u32 = 16 * TOKEN as u32;
 
 struct Embed;
 
@@ -53,14 +56,30 @@ fn pool(hidden: impl Iterator<Item = Vec<u8>>) -> [f32; DIMENSIONS] {
     sum.map(|value| value / length)
 }
 
-/// Adds the numbers of some tokens up.
+/// Adds the numbers of some tokens up: four at a time, so that the sum is read and written a quarter as often.
 #[cfg_attr(target_family = "wasm", target_feature(enable = "simd128"))]
 fn add(sum: &mut [f32; DIMENSIONS], tokens: &[u8]) {
-    for token in tokens.chunks_exact(DIMENSIONS * size_of::<f32>()) {
-        for (sum, value) in sum.iter_mut().zip(token.chunks_exact(size_of::<f32>())) {
-            *sum += f32::from_le_bytes([value[0], value[1], value[2], value[3]]);
+    let mut tokens = tokens.chunks_exact(TOKEN).filter_map(<[u8]>::first_chunk::<TOKEN>);
+    loop {
+        match [tokens.next(), tokens.next(), tokens.next(), tokens.next()] {
+            [Some(a), Some(b), Some(c), Some(d)] => {
+                for (index, sum) in sum.iter_mut().enumerate() {
+                    *sum += (number(a, index) + number(b, index)) + (number(c, index) + number(d, index));
+                }
+            }
+            rest => {
+                for token in rest.into_iter().flatten() {
+                    sum.iter_mut().enumerate().for_each(|(index, sum)| *sum += number(token, index));
+                }
+                return;
+            }
         }
     }
+}
+
+fn number(token: &[u8; TOKEN], index: usize) -> f32 {
+    let at = index * size_of::<f32>();
+    f32::from_le_bytes([token[at], token[at + 1], token[at + 2], token[at + 3]])
 }
 
 #[cfg(test)]
@@ -69,10 +88,12 @@ mod tests {
 
     #[test]
     fn an_embedding_is_the_mean_at_length_one() {
-        let mut hidden = vec![0_f32; 2 * DIMENSIONS];
-        (hidden[0], hidden[DIMENSIONS], hidden[DIMENSIONS + 1]) = (1.0, 5.0, 8.0);
+        let mut hidden = vec![0_f32; 5 * DIMENSIONS];
+        (hidden[0], hidden[4 * DIMENSIONS], hidden[3 * DIMENSIONS + 1]) = (1.0, 5.0, 8.0);
         let hidden: Vec<u8> = hidden.into_iter().flat_map(f32::to_le_bytes).collect();
-        let embedding = pool(hidden.chunks(DIMENSIONS * size_of::<f32>()).map(<[u8]>::to_vec));
+        let whole = pool(std::iter::once(hidden.clone()));
+        let embedding = pool(hidden.chunks(TOKEN).map(<[u8]>::to_vec));
+        assert_eq!(embedding, whole);
         assert!((embedding[0] - 0.6).abs() < 1e-6 && (embedding[1] - 0.8).abs() < 1e-6, "{:?}", &embedding[..2]);
         assert_eq!(embedding[2], 0.0);
     }

@@ -20,22 +20,19 @@ pub(crate) fn grown(before: Option<u64>) -> Option<u64> {
     Some(anonymous()?.saturating_sub(before?))
 }
 
-/// Smaller blocks than this are reused, larger ones are taken from the system and given back one by one; and so much glibc keeps at
-/// the end of a heap. It is more than most tensors: for each that is taken from the system, its pages are mapped, zeroed and
-/// unmapped again, which costs several times what copying it does.
+/// What glibc keeps at the end of a heap unless told otherwise.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-const THRESHOLD: libc::c_int = 4 * 1024 * 1024;
+const TRIM_THRESHOLD: libc::c_int = 128 * 1024;
 
 /// Keeps the C allocator from learning to hold on to memory. Call it once, before models are opened.
 ///
 /// By default glibc raises its thresholds with each large block that is freed. From then on it keeps up to 64 MiB at the end of
-/// every heap but the first, which `malloc_trim` does not reach. Thresholds that are set stay.
+/// every heap but the first, which `malloc_trim` does not reach. Setting one threshold makes all of them stay.
 pub(crate) fn keep_little() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: `mallopt` may be called at any time; it only sets a parameter of the allocator.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, THRESHOLD);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, THRESHOLD);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, TRIM_THRESHOLD);
     }
 }
 

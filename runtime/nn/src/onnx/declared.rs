@@ -259,8 +259,8 @@ mod tests {
     fn inputs_and_outputs_are_those_of_the_file() {
         let tokens = read(TOKENS);
         let names = ["input_ids", "attention_mask", "token_type_ids"];
-        assert_eq!(shown(&tokens.inputs), names.map(|name| format!("{name} INT64 [batch, tokens]")));
-        assert_eq!(shown(&tokens.outputs), ["last_hidden_state FP32 [batch, tokens, 384]"]);
+        assert_eq!(shown(&tokens.inputs), names.map(|name| format!("{name} INT64 [batch, sequence]")));
+        assert_eq!(shown(&tokens.outputs), ["last_hidden_state FP32 [batch, sequence, 384]"]);
         assert_eq!(read(ADD).inputs.len(), 2);
         assert!(read(TYPES).inputs.iter().any(|spec| spec.dtype == DType::F64));
     }
