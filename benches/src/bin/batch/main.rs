@@ -15,7 +15,7 @@ use report::{Seen, rows_of};
 use std::{fs, process::ExitCode, time::Duration};
 use texts::Text;
 use torpor_benches::{
-    frame::{Outputs, Results},
+    frame::{Group, Outputs, Results},
     load,
     served::Served,
     stage::{EMBED, MINILM, Places, Stage, Way, parallel},
@@ -97,13 +97,16 @@ fn main() -> Result<ExitCode> {
         stage.manifest_in(&folder, workload, &way)?;
     }
     let host = Served::start(&stage, &folder, &[])?;
+    let mut sizes = Vec::new();
     for text in TEXTS {
-        measure(&stage, &host, &text, &effort, &mut results).with_context(|| text.name())?;
+        sizes.extend(measure(&stage, &host, &text, &effort, &mut results).with_context(|| text.name())?);
     }
+    results.compare("native loop, texts/s", sizes);
     Ok(if results.finish(&outputs)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn measure(stage: &Stage, host: &Served, text: &Text, effort: &Effort, results: &mut Results) -> Result<()> {
+/// Adds what was seen to `results`, and returns what the native loop does with each size of batch.
+fn measure(stage: &Stage, host: &Served, text: &Text, effort: &Effort, results: &mut Results) -> Result<Vec<Group>> {
     let Effort { callers, time, rounds } = *effort;
     let request = |function: &Function| {
         let body = if function.takes_text { text.text() } else { text.tokens() };
@@ -124,7 +127,7 @@ fn measure(stage: &Stage, host: &Served, text: &Text, effort: &Effort, results: 
         load::round(host.data, request, callers, time)?;
     }
     let before = rows_of(host, JOINED.name)?;
-    let mut seen = Seen { tried, loops: Vec::new(), functions: FUNCTIONS.map(|_| Vec::new()), joined: before };
+    let mut seen = Seen { loops: Vec::new(), functions: FUNCTIONS.map(|_| Vec::new()), joined: before };
     for round in 0..rounds {
         eprintln!("{}, round {} of {rounds}", text.name(), round + 1);
         // There and back, so that a drift of the machine's speed favours nobody.
@@ -141,5 +144,5 @@ fn measure(stage: &Stage, host: &Served, text: &Text, effort: &Effort, results: 
     }
     seen.joined = rows_of(host, JOINED.name)?.since(before);
     report::report(&format!("{}, {callers} callers", text.name()), rows, seen, results);
-    Ok(())
+    Ok(report::sizes(text, &tried))
 }

@@ -19,7 +19,7 @@ const TRIES: usize = 3;
 const TRY: Duration = Duration::from_millis(500);
 
 /// How the model is opened.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plan {
     /// A session with one thread for each processor.
     Sessions,
@@ -37,23 +37,19 @@ pub(crate) struct Native {
 
 /// What was tried, and how many rows it made in a second.
 pub(crate) struct Tried {
-    plan: Plan,
+    pub(crate) plan: Plan,
     pub(crate) rows: usize,
     pub(crate) throughput: Vec<f64>,
 }
 
 impl Plan {
+    pub(crate) const ALL: [Plan; 2] = [Plan::Sessions, Plan::Default];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Plan::Sessions => "a session for each processor",
             Plan::Default => "one session as by default",
         }
-    }
-}
-
-impl Tried {
-    pub(crate) fn name(&self) -> String {
-        format!("native, {}, {} in a run", self.plan.name(), self.rows)
     }
 }
 
@@ -82,7 +78,7 @@ impl Native {
 /// Tries all sizes in all ways, by turns. Returns the loop that was fastest, how many rows it takes, and what was seen.
 pub(crate) fn best(stage: &Stage, request: &Path) -> Result<(Native, usize, Vec<Tried>)> {
     let mut loops = Vec::new();
-    for plan in [Plan::Sessions, Plan::Default] {
+    for plan in Plan::ALL {
         loops.push(Native::start(stage, request, plan)?);
     }
     let ways = loops.iter().flat_map(|one| ROWS.map(|rows| Tried { plan: one.plan, rows, throughput: Vec::new() }));

@@ -1,6 +1,10 @@
 //! What was seen, and the goals.
 
-use crate::{FUNCTIONS, native::Tried};
+use crate::{
+    FUNCTIONS,
+    native::{Plan, Tried},
+    texts::Text,
+};
 use anyhow::{Context, Result};
 use torpor_benches::{
     frame::{Group, Results},
@@ -12,7 +16,6 @@ const LOOP: f64 = 1.0 / 0.9;
 
 /// Throughputs, one a turn.
 pub(crate) struct Seen {
-    pub(crate) tried: Vec<Tried>,
     pub(crate) loops: Vec<f64>,
     pub(crate) functions: [Vec<f64>; FUNCTIONS.len()],
     /// Of `embed` with its runs joined.
@@ -43,14 +46,21 @@ pub(crate) fn rows_of(host: &Served, name: &str) -> Result<Rows> {
     Ok(Rows { sum: number("sum")?, requests: number("count")? })
 }
 
+/// What the native loop does with each size of batch: a column for each way to open the model.
+pub(crate) fn sizes(text: &Text, tried: &[Tried]) -> Vec<Group> {
+    let columns = Plan::ALL.map(|plan| {
+        let mut column = Group::new(format!("{}, {}", text.name(), plan.name())).undrawn();
+        for way in tried.iter().filter(|way| way.plan == plan) {
+            column.add(format!("{} in a run", way.rows), way.throughput.clone());
+        }
+        column
+    });
+    columns.into()
+}
+
 /// Adds all of it to the results. `rows` is the size of the loop's batches.
 pub(crate) fn report(what: &str, rows: usize, seen: Seen, results: &mut Results) {
-    let Seen { tried, loops, functions, joined } = seen;
-    let mut sizes = Group::new(format!("{what}, tried")).undrawn();
-    for way in tried {
-        sizes.add(way.name(), way.throughput);
-    }
-    results.add(sizes);
+    let Seen { loops, functions, joined } = seen;
     let mut group = Group::new(format!("{what}, texts/s"));
     let native = group.add(format!("native loop, {rows} in a run"), loops);
     let medians: Vec<_> = FUNCTIONS.iter().zip(functions).map(|(one, seen)| group.add(one.shown, seen)).collect();

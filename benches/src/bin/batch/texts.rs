@@ -34,7 +34,10 @@ impl Text {
     /// A request to its model.
     pub(crate) fn tokens(&self) -> Vec<u8> {
         let ids = self.ids();
-        let input = |name: &str, data: Vec<i64>| json!({ "name": name, "shape": [1, data.len()], "datatype": "INT64", "data": data });
+        let input = |name: &str, data: Vec<i64>| {
+            let shape = [1, data.len()];
+            json!({ "name": name, "shape": shape, "datatype": "INT64", "data": data })
+        };
         let (mask, types) = (vec![1; ids.len()], vec![0; ids.len()]);
         let inputs = [input("attention_mask", mask), input("token_type_ids", types), input("input_ids", ids)];
         json!({ "inputs": inputs }).to_string().into()
