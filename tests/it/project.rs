@@ -146,9 +146,8 @@ fn kinds() -> Vec<String> {
 
 #[test]
 fn a_project_of_each_kind_runs_by_the_commands_that_are_printed() {
-    // `cargo xtask test` installs them, or says that it cannot.
+    // `cargo xtask test` installs what it lacks, or says that it cannot and that this test is skipped.
     if !builds_for_wasm() {
-        eprintln!("skipped: no Rust toolchain here builds for {}", TARGETS.join(" and "));
         return;
     }
     let mut tried = Vec::new();

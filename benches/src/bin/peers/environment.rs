@@ -55,7 +55,7 @@ fn run(command: &mut Command) -> Result<()> {
     let output =
         command.output().with_context(|| format!("{} could not be started", command.get_program().display()))?;
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let complaint = stderr.lines().chain(stdout.lines()).filter(|line| line.contains("ERROR")).last();
+    let complaint = stderr.lines().chain(stdout.lines()).rfind(|line| line.contains("ERROR"));
     ensure!(
         output.status.success(),
         "it cannot be installed ({}): {}",

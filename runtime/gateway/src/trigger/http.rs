@@ -1,12 +1,12 @@
 //! Plain HTTP requests to a function's own path, streaming both ways.
 
-use super::{check_declared_length, tell};
+use super::{check_declared_length, inference::in_one_piece, tell};
 use crate::error::ApiError;
 use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Uri, header, uri::Authority};
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use std::{
     pin::Pin,
     sync::{
@@ -74,11 +74,11 @@ async fn gathered(
     let body = match body.size_hint().exact() {
         Some(1..=GATHERED) => {
             let manifest = function.manifest();
-            let body = tokio::time::timeout(manifest.limits.deadline, body.collect()).await;
+            let body = tokio::time::timeout(manifest.limits.deadline, in_one_piece(body)).await;
             let body = body.map_err(|_| ApiError::body_timeout(&manifest.name))?;
             // The client has gone, or broke the framing; if it is still there it may know.
             let body = body.map_err(|_| ApiError::bad_request("the body is incomplete"))?;
-            body.map_err(|never| match never {}).boxed_unsync()
+            Full::new(body).map_err(|never| match never {}).boxed_unsync()
         }
         _ => body,
     };

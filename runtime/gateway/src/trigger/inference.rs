@@ -118,7 +118,7 @@ async fn read_body(function: &Function, request: Request) -> Result<Bytes, ApiEr
 
 /// Reads a body to its end. What comes in one frame, as small bodies do, is not copied; of more frames each is copied once, and
 /// its memory is free for the next one.
-async fn in_one_piece<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Result<Bytes, B::Error> {
+pub(super) async fn in_one_piece<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Result<Bytes, B::Error> {
     let mut first = Bytes::new();
     let mut all = Vec::new();
     let promised = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
