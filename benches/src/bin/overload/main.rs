@@ -21,8 +21,8 @@ use torpor_benches::{
 
 /// Of the rate that saturates.
 const LOADS: [(&str, f64); 4] = [("0.5 ×", 0.5), ("1 ×", 1.0), ("2 ×", 2.0), ("3 ×", 3.0)];
-/// Callers that saturate it: as many requests at the same time as the manifest allows.
-const CALLERS: usize = 16;
+/// Callers for each processor that saturate the host: one whose request runs, and one whose request is ready then.
+const CALLERS: usize = 2;
 /// What the peak may be of what is answered in time under three times the load.
 const GOAL: f64 = 1.0 / 0.9;
 
@@ -67,8 +67,9 @@ fn main() -> Result<ExitCode> {
     eprintln!("{title}");
     // One by one until the model runs in its fastest form.
     load::round(host.data, &request, 1, time / 2)?;
-    let saturated = load::round(host.data, &request, CALLERS, time).context("it is too slow for that deadline")?;
-    eprintln!("{CALLERS} callers that wait get {:.0} answers a second", saturated.throughput);
+    let callers = CALLERS * parallel();
+    let saturated = load::round(host.data, &request, callers, time).context("it is too slow for that deadline")?;
+    eprintln!("{callers} callers that wait get {:.0} answers a second", saturated.throughput);
     let mut loads = LOADS.map(|_| Load::default());
     for round in 0..rounds.max(1) {
         // There and back, so that a drift of the machine's speed favours nobody.
@@ -107,7 +108,7 @@ fn report(saturated: f64, loads: [Load; LOADS.len()], results: &mut Results) {
         "the callers' share of a processor, %",
     ]
     .map(Group::new);
-    good.add(format!("{CALLERS} callers that wait"), vec![saturated]);
+    good.add(format!("{} callers that wait", CALLERS * parallel()), vec![saturated]);
     let mut goodput = Vec::new();
     for ((name, _), load) in LOADS.iter().zip(loads) {
         goodput.push(good.add(*name, load.good));
