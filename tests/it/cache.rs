@@ -317,9 +317,8 @@ fn only_whole_answers_of_a_bounded_length_are_kept() {
         }
     }
     // One that breaks off is not whole, though it begins as one that will be kept.
-    let request = format!(
-        "GET /fn/probe/say-and-break?stream=1&delay=50&{MAX_AGE} HTTP/1.1\r\nhost: x\r\nx-say: half\r\n\r\n"
-    );
+    let request =
+        format!("GET /fn/probe/say-and-break?stream=1&delay=50&{MAX_AGE} HTTP/1.1\r\nhost: x\r\nx-say: half\r\n\r\n");
     for _ in 0..2 {
         let broken = Raw::connect(host.data).send(&request).rest();
         assert!(broken.contains("half") && broken.contains(URI_STORED), "{broken}");

@@ -153,8 +153,8 @@ fn fetch(url: &str) -> Result<Response, http::Error> {
     }
 }
 
-/// Answers with the headers in the lines of `headers`, and what the request's `x-say` has for a body: so many times, and streamed if
-/// that is asked for, which ends as `end` does, `delay` milliseconds later.
+/// Answers with the headers in the lines of `headers`, and what the request's `x-say` has for a body: so many times, and
+/// streamed if that is asked for, which ends as `end` does, `delay` milliseconds later.
 fn say(request: &Request, end: fn() -> io::Result<()>) -> Result<Response, http::Error> {
     let body = request.header("x-say").unwrap_or_default().repeat(number(request, "times").unwrap_or(1));
     let delay = Duration::from_millis(number(request, "delay").unwrap_or_default() as u64);
