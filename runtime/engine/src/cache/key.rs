@@ -118,7 +118,7 @@ mod tests {
     fn tensor() -> impl Strategy<Value = Tensor> {
         let dtype = prop::sample::select(vec![DType::U8, DType::I8, DType::U16, DType::Bytes]);
         (dtype, prop::collection::vec(0_u64..3, 0..3)).prop_flat_map(|(dtype, dims)| {
-            let elements = dims.iter().product::<u64>() as usize;
+            let elements = usize::try_from(dims.iter().product::<u64>()).unwrap();
             let element = prop::collection::vec(0_u8..2, 0..3);
             prop::collection::vec(element, elements).prop_map(move |elements| {
                 let shape = Shape::from(dims.clone());
