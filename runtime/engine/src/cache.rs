@@ -1,8 +1,8 @@
 //! The response cache: what models gave for inputs, and whole answers to HTTP requests, to be given again.
 //!
-//! One for all functions, bounded in bytes. Who may have an entry is in its [`Key`], which a function makes of its own name or of a
-//! name that it shares (`key.rs`), so nothing that is looked up here can be another's. An entry holds copies, so that it pins no
-//! more memory than it counts. What HTTP says of answers is in `freshness.rs`; this file only keeps them.
+//! One for all functions, bounded in bytes. Who may have an entry is in its [`Key`], which a function makes of its own name or
+//! of a name that it shares (`key.rs`), so nothing that is looked up here can be another's. An entry holds copies, so that it
+//! pins no more memory than it counts. What HTTP says of answers is in `freshness.rs`; this file only keeps them.
 
 mod flight;
 mod freshness;
@@ -40,8 +40,8 @@ pub(crate) struct Cache {
     /// Bytes of the largest entry.
     largest: usize,
     metrics: CacheMetrics,
-    /// Runs that are under way, which others with the same inputs wait for. Those of one weight only: who may go first does not wait
-    /// for one who has to stand back.
+    /// Runs that are under way, which others with the same inputs wait for. Those of one weight only: who may go first does not
+    /// wait for one who has to stand back.
     flights: Flights<(Key, NonZeroU32), Outputs>,
 }
 
@@ -229,7 +229,8 @@ impl Cache {
                         let status = CacheStatus::Forwarded { why: Forwarded::Miss, stored: false, collapsed: true };
                         return (status, Ok(outputs.to_vec()));
                     }
-                    // Perhaps for a reason of its own, such as its deadline; perhaps for one that everybody has, who then waits no longer.
+                    // Perhaps for a reason of its own, such as its deadline; perhaps for one that everybody has, who then waits
+                    // no longer.
                     Waited::Failed => break None,
                     Waited::Gone => {}
                 },

@@ -184,8 +184,8 @@ impl Engine {
         recipes.iter().filter_map(Weak::upgrade).flat_map(|recipe| recipe.blobs().collect::<Vec<_>>()).collect()
     }
 
-    /// Drops the metrics, and what is kept of models' outputs for them alone, of all functions of which `keep` does not say that they
-    /// are still there. Blocks, for milliseconds where much is kept.
+    /// Drops the metrics, and what is kept of models' outputs for them alone, of all functions of which `keep` does not say
+    /// that they are still there. Blocks, for milliseconds where much is kept.
     pub fn retain(&self, keep: impl Fn(&str) -> bool) {
         self.shared.metrics.retain(&keep);
         if let Some(cache) = &self.shared.cache {

@@ -1,4 +1,5 @@
-//! The names of functions, models and shared caches. They become URL segments, metric labels and file names, so their alphabet is small.
+//! The names of functions, models and shared caches. They become URL segments, metric labels and file names, so their alphabet
+//! is small.
 
 use crate::{Error, schema::Text};
 use std::{borrow::Borrow, fmt, str::FromStr};

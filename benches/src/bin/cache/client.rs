@@ -20,8 +20,8 @@ impl Client {
         Ok(Client { stream, buffer: Vec::new() })
     }
 
-    /// Sends a request and reads its whole answer, which must be a good one. Returns what its `Cache-Status` says; nothing where it
-    /// has none.
+    /// Sends a request and reads its whole answer, which must be a good one. Returns what its `Cache-Status` says; nothing
+    /// where it has none.
     pub(crate) fn call(&mut self, request: &[u8]) -> Result<String> {
         self.stream.write_all(request)?;
         self.buffer.clear();

@@ -1,6 +1,6 @@
-//! What an answer from the response cache costs, over HTTP on one connection that stays open: against the same call without a cache,
-//! and against an echo, a module that gives back the tensors it gets and has no model. All by turns, on a host of the binary
-//! that users run.
+//! What an answer from the response cache costs, over HTTP on one connection that stays open: against the same call without a
+//! cache, and against an echo, a module that gives back the tensors it gets and has no model. All by turns, on a host of the
+//! binary that users run.
 #![expect(clippy::print_stderr, reason = "a command talks to the one who typed it")]
 
 mod client;
@@ -136,7 +136,8 @@ fn echo(numbers: usize) -> Vec<u8> {
 
 fn infer(function: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
-        "POST /v2/models/{function}/infer HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST /v2/models/{function}/infer HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
         body.len()
     );
     [head.as_bytes(), body].concat()

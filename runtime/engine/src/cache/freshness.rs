@@ -1,5 +1,5 @@
-//! Which answers to HTTP requests a cache that several callers share may keep, and for which requests it may give them again: what
-//! RFC 9111 says, narrowed to what is worth it here. Pure but for the clocks that it is given.
+//! Which answers to HTTP requests a cache that several callers share may keep, and for which requests it may give them again:
+//! what RFC 9111 says, narrowed to what is worth it here. Pure but for the clocks that it is given.
 //!
 //! Kept are whole answers to `GET` that say themselves for how long they are good. Nothing is guessed from their age, nothing is
 //! given when it is too old, and an answer that sets a cookie is nobody else's. `HEAD` is answered from them too.

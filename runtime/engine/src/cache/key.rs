@@ -1,8 +1,8 @@
 //! Under which key something is kept: a hash of everything that the answer depends on, and of who may have it.
 //!
-//! What is hashed is written such that no two different things are written alike: each text and each list stands behind its length. So
-//! two keys are the same only if what they stand for is, and a function that does not know the name under which others share
-//! their entries has no way to theirs.
+//! What is hashed is written such that no two different things are written alike: each text and each list stands behind its
+//! length. So two keys are the same only if what they stand for is, and a function that does not know the name under which
+//! others share their entries has no way to theirs.
 
 use crate::budget::Id;
 use http::Uri;
@@ -24,7 +24,8 @@ const MODEL: &str = "torpor: outputs of a model, 1";
 const REQUEST: &str = "torpor: an answer to an HTTP request, 1";
 
 impl Identity {
-    /// Of a model, with its weights, that runs on a version of `backend`. Who shares outputs names them; else they are the function's own.
+    /// Of a model, with its weights, that runs on a version of `backend`. Who shares outputs names them; else they are the
+    /// function's own.
     pub(crate) fn new(
         function: &FunctionName,
         share: Option<&ShareName>,

@@ -1,7 +1,7 @@
 //! Calls whose whole answers may be kept: looked up before anything is woken, and recorded on their way to who asked first.
 //!
-//! Nobody waits for an answer that another one is getting: that may stream for long, to a client that reads slowly, and whether it
-//! may be kept shows only in its head.
+//! Nobody waits for an answer that another one is getting: that may stream for long, to a client that reads slowly, and whether
+//! it may be kept shows only in its head.
 
 use super::{Answer, Record, RequestBody, ResponseBody, Timing};
 use crate::{
@@ -19,9 +19,10 @@ use torpor_manifest::HttpCache;
 use torpor_telemetry::{CacheKind, Outcome};
 
 impl Function {
-    /// Answers one request, whose URI must have an authority: from the response cache, where the manifest allows it and there is an
-    /// answer that may be given again; else by the function, in whose queue it waits, and for its wake if it is asleep. Dropping the
-    /// future, or the body before its end, ends the call. A core module gets the body alone, and its answer is whole.
+    /// Answers one request, whose URI must have an authority: from the response cache, where the manifest allows it and there
+    /// is an answer that may be given again; else by the function, in whose queue it waits, and for its wake if it is asleep.
+    /// Dropping the future, or the body before its end, ends the call. A core module gets the body alone, and its answer is
+    /// whole.
     ///
     /// # Errors
     /// What kept the function from sending the head of a response. After that, an error of the body.

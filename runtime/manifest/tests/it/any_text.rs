@@ -8,7 +8,7 @@ use torpor_manifest::{check_together, parse};
 pub(crate) const FULL: &str = r#"
 name = "filetype"
 bundle = "${BUNDLES:-../bundles}/filetype.torpor"
-trigger.http = { path = "/fn/filetype/*", methods = ["GET", "POST"], priority = "low" }
+trigger.http = { path = "/fn/filetype/*", methods = ["GET", "POST"], priority = "low", cache = { body = "64KiB" } }
 trigger.inference = { priority = "high" }
 
 [model.standard]
@@ -20,6 +20,7 @@ parallel = 0x04
 isolation = "process"
 memory = "512MiB"
 batch = { max-size = 16, max-delay = "500us", pad = { axis = 1, value = -1 } }
+cache = { ttl = "1h", share = "everybody" }
 
 [model."v3.3"]
 

@@ -153,14 +153,18 @@ fn fetch(url: &str) -> Result<Response, http::Error> {
     }
 }
 
-/// Answers with the headers in the lines of `headers`, and what the request's `x-say` has for a body: so many times, and streamed if
-/// that is asked for, which ends as `end` does.
+/// Answers with the headers in the lines of `headers`, and what the request's `x-say` has for a body: so many times, and
+/// streamed if that is asked for, which ends as `end` does, `delay` milliseconds later.
 fn say(request: &Request, end: fn() -> io::Result<()>) -> Result<Response, http::Error> {
     let body = request.header("x-say").unwrap_or_default().repeat(number(request, "times").unwrap_or(1));
+    let delay = Duration::from_millis(number(request, "delay").unwrap_or_default() as u64);
     let response = match request.query("stream") {
         Some(_) => Response::stream(move |out| {
             out.write_all(&body)?;
             out.flush()?;
+            if !delay.is_zero() {
+                http::sleep(delay);
+            }
             end()
         }),
         None => Response::bytes(body),
