@@ -1,7 +1,7 @@
 //! The module `embed`: every vector that its Python reference has recorded.
 
 use crate::fixture::{
-    Manifest, TestHost, assets, cli, forever, skipped_without_onnxruntime, skipped_without_openvino, until,
+    Manifest, Stage, TestHost, assets, cli, forever, skipped_without_onnxruntime, skipped_without_openvino, until,
 };
 use serde_json::{Value, json};
 
@@ -126,12 +126,19 @@ fn texts_of_many_callers_share_runs_and_sessions_and_get_their_own_vectors() {
 fn a_model_whose_runs_cannot_be_joined_is_refused_and_the_input_is_named() {
     let stage = TestHost::builder().function("slow", |manifest| manifest.set("model.model.batch.max-size", 8));
     let expected = "the input `rounds` has the fixed size 1 in its first dimension, so runs cannot be joined";
-    let check = || cli::run(["check".as_ref(), stage.path("manifests").as_os_str()]);
-    check().refused(1, &["slow.toml:", "batch", "^", expected, "help:"]);
-    stage.refused().refused(2, &["slow", "`model`", expected]);
+    let check = |stage: &Stage| cli::run(["check".as_ref(), stage.path("manifests").as_os_str()]);
+    check(&stage).refused(1, &["slow.toml:", "batch", "^", expected, "help:"]);
+    let host = stage.start();
+    let slow = host.status("slow");
+    assert_eq!(slow["state"], "Failed");
+    assert!(
+        slow["cause"].as_str().is_some_and(|cause| cause.contains("`model`") && cause.contains(expected)),
+        "{slow}"
+    );
+    let stage = host.stop();
     // Without its bundle there is nothing to look at, and nothing is wrong with the manifest itself.
     std::fs::remove_file(stage.bundle("slow")).expect("the bundle is there");
-    check().ok();
+    check(&stage).ok();
 }
 
 #[test]
