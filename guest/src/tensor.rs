@@ -93,8 +93,10 @@ impl Tensor {
     ///
     /// # Panics
     /// When `size` is 0.
-    pub fn raw_parts(&self, size: u32) -> impl Iterator<Item = Vec<u8>> {
+    pub fn raw_parts(&self, size: usize) -> impl Iterator<Item = Vec<u8>> {
         assert!(size > 0, "a part has at least one byte");
+        // No part is longer than a function's memory, which has 32-bit addresses.
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
         let parts = (0_u64..).map(move |part| tensors::get_part(&self.0, part * u64::from(size), size));
         parts.take_while(|part| !part.is_empty())
     }

@@ -15,7 +15,7 @@ const DIMENSIONS: usize = 384;
 const TOKEN: usize = DIMENSIONS * size_of::<f32>();
 
 /// What is read of the model's output at a time: 16 tokens, so that a part stays in the processor's nearest cache.
-const PART: u32 = 16 * TOKEN as u32;
+const PART: usize = 16 * TOKEN;
 
 struct Embed;
 
