@@ -145,6 +145,8 @@ pub struct Way<'a> {
     pub deadline: &'a str,
     /// How runs of different requests are joined: what the manifest has behind `batch =`.
     pub batch: Option<&'a str>,
+    /// Requests at the same time, which is also what can be joined.
+    pub max_concurrency: usize,
 }
 
 /// On ONNX Runtime in the host's process, one run at a time, each alone, always warm, and with a deadline that plays no part.
@@ -158,6 +160,7 @@ impl Default for Way<'_> {
             isolation: Isolation::Host,
             deadline: "30s",
             batch: None,
+            max_concurrency: 16,
         }
     }
 }
@@ -290,13 +293,15 @@ impl Stage {
 
     /// Writes the manifest of `workload`, served in this way, into `folder`, and returns its path.
     pub fn manifest_in(&self, folder: &Path, workload: &Workload, way: &Way<'_>) -> Result<PathBuf> {
-        let (Way { name, backend, parallel, idle_timeout, isolation, deadline, batch }, grant) = (way, workload.grant);
+        let (Way { name, backend, parallel, idle_timeout, isolation, deadline, batch, max_concurrency }, grant) =
+            (way, workload.grant);
         let batch = batch.map(|batch| format!("batch = {batch}\n")).unwrap_or_default();
         let (path, bundle) = (folder.join(format!("{name}.toml")), self.packed(workload));
         let manifest = format!(
             "name = \"{name}\"\nbundle = \"{}\"\n\n[trigger.inference]\n\n\
              [model.{grant}]\nbackend = \"{backend}\"\nparallel = {parallel}\nisolation = \"{}\"\n{batch}\n\
-             [scale]\nidle-timeout = \"{idle_timeout}\"\n\n[limits]\ndeadline = \"{deadline}\"\n",
+             [scale]\nidle-timeout = \"{idle_timeout}\"\nmax-concurrency = {max_concurrency}\n\n\
+             [limits]\ndeadline = \"{deadline}\"\n",
             bundle.display(),
             isolation.word()
         );

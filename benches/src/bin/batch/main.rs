@@ -93,7 +93,14 @@ fn main() -> Result<ExitCode> {
     let folder = stage.path("functions");
     for Function { name, takes_text, batch, .. } in FUNCTIONS {
         let workload = if takes_text { &EMBED } else { &MINILM };
-        let way = Way { name, parallel: parallel(), idle_timeout: IDLE_TIMEOUT, batch, ..Way::default() };
+        let way = Way {
+            name,
+            parallel: parallel(),
+            idle_timeout: IDLE_TIMEOUT,
+            batch,
+            max_concurrency: 64,
+            ..Way::default()
+        };
         stage.manifest_in(&folder, workload, &way)?;
     }
     let host = Served::start(&stage, &folder, &[])?;
