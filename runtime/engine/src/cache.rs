@@ -11,7 +11,7 @@ mod key;
 pub(crate) use freshness::{Conditions, Stored, conditions, is_secret};
 pub(crate) use key::{Identity, Key, of_request};
 
-use crate::budget::Id;
+use crate::{budget::Id, inference::cost};
 use flight::{Flights, Part, Waited};
 use moka::{Expiry, notification::RemovalCause, sync::Cache as Store};
 use std::{
@@ -270,9 +270,8 @@ impl Cache {
 
     /// Keeps copies of a model's outputs, and returns them; `None` where they are too large, or not worth their place.
     async fn keep_outputs(&self, key: Key, outputs: &[NamedTensor], keeping: &Keeping) -> Option<Outputs> {
-        let cost =
-            |(name, tensor): &NamedTensor| PART + name.len() + size_of_val(tensor.shape().dims()) + tensor.data().len();
-        let cost = OVERHEAD + outputs.iter().map(cost).sum::<usize>();
+        let named = |(name, tensor): &NamedTensor| PART + name.len() + cost(tensor);
+        let cost = OVERHEAD + outputs.iter().map(named).sum::<usize>();
         if cost > self.largest {
             return None;
         }

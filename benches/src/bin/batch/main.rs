@@ -23,8 +23,6 @@ use torpor_benches::{
 
 /// As a manifest has it for texts.
 const BATCH: &str = "{ max-size = 32, pad = { axis = 1 } }";
-/// Longer than a run, so that no function sleeps while others have their turn.
-const IDLE_TIMEOUT: &str = "1h";
 /// Four words, a sentence, and some sentences.
 const TEXTS: [Text; 3] = [Text(1), Text(4), Text(16)];
 
@@ -93,14 +91,7 @@ fn main() -> Result<ExitCode> {
     let folder = stage.path("functions");
     for Function { name, takes_text, batch, .. } in FUNCTIONS {
         let workload = if takes_text { &EMBED } else { &MINILM };
-        let way = Way {
-            name,
-            parallel: parallel(),
-            idle_timeout: IDLE_TIMEOUT,
-            batch,
-            max_concurrency: 64,
-            ..Way::default()
-        };
+        let way = Way { name, parallel: parallel(), batch, max_concurrency: 64, ..Way::default() };
         stage.manifest_in(&folder, workload, &way)?;
     }
     let host = Served::start(&stage, &folder, &[])?;

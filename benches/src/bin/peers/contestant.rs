@@ -16,9 +16,6 @@ use torpor_benches::{
     stage::{Stage, Way, Workload, parallel, repository},
 };
 
-/// Longer than a run, so that the function stays warm.
-const IDLE_TIMEOUT: &str = "1h";
-
 /// Who takes turns.
 pub(crate) enum Contestant {
     /// A host that has had its functions before, as one has that starts again.
@@ -60,7 +57,7 @@ impl Contestant {
     pub(crate) fn prepare<'s>(&self, stage: &'s Stage, workload: &Workload) -> Result<Prepared<'s>> {
         let manifests = |folder: &str| -> Result<PathBuf> {
             let folder = stage.path(&format!("{folder}-{}", workload.name));
-            let way = Way { name: workload.name, parallel: parallel(), idle_timeout: IDLE_TIMEOUT, ..Way::default() };
+            let way = Way { name: workload.name, parallel: parallel(), ..Way::default() };
             stage.manifest_in(&folder, workload, &way)?;
             Ok(folder)
         };
