@@ -57,7 +57,7 @@ fn a_model_says_what_it_takes_and_gives_without_waking() {
     let host = add();
     for path in ["/v2/models/add", "/v2/models/add/versions/0.1.0"] {
         let expected = json!({
-            "name": "add", "versions": ["0.1.0"], "platform": "torpor_wasm",
+            "name": "add", "versions": ["1"], "platform": "torpor_wasm",
             "inputs": [
                 { "name": "x", "datatype": "FP32", "shape": [-1, 4] },
                 { "name": "y", "datatype": "FP32", "shape": [-1, 4] },
@@ -81,7 +81,7 @@ fn an_inference_is_answered_in_the_protocols_form() {
         let reply = host.post(path, request.to_string()).status(200);
         assert_eq!(reply.header("content-type"), "application/json");
         let expected = json!({
-            "model_name": "add", "model_version": "0.1.0", "id": "the caller's id",
+            "model_name": "add", "model_version": "1", "id": "the caller's id",
             "outputs": [{ "name": "z", "datatype": "FP32", "shape": [1, 4], "data": [1.5, 2.0, 2.0, 1004.0] }],
         });
         assert_eq!(reply.json(), expected);

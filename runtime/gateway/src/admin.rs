@@ -8,7 +8,7 @@ use crate::{
     deployments::{Deploy, Deployments, Order, Outcome, Past, Refused, RefusedKind},
     error::ApiError,
     functions::Status,
-    protocol::open_inference::shown,
+    protocol::shown,
 };
 use axum::{
     Json, Router,

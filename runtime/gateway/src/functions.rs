@@ -4,7 +4,7 @@
 //! A [`Table`] never changes. A deployment puts another one in its place, so a request sees either all of the old one or all of
 //! the new one, and takes no lock.
 
-use crate::error::ApiError;
+use crate::{error::ApiError, protocol::shown};
 use arc_swap::ArcSwap;
 use serde::Serialize;
 use std::{
@@ -84,6 +84,13 @@ pub struct RouteTaken {
     /// Who has it.
     pub other: FunctionName,
     taken: RoutePath,
+}
+
+/// A function as the protocols for tensors serve it: a model, whose versions are the function's revisions.
+pub(crate) struct Served {
+    pub(crate) function: Function,
+    /// The number of its revision, which the protocols call its version.
+    pub(crate) revision: u64,
 }
 
 /// A function as the admin interface shows it.
@@ -239,13 +246,30 @@ impl Functions {
         Some(table.by_name.get(name)?.deployed().map(Function::traces).unwrap_or_default())
     }
 
-    /// The function that the inference protocol knows under `name`; `None` if there is none.
-    pub(crate) fn model(&self, name: &str) -> Option<Result<Function, ApiError>> {
+    /// The function that the protocols for tensors know under `name`. Only its current revision is served; `version` may name it by
+    /// its number or by the version that its bundle declares, and `None` stands for whichever is current.
+    ///
+    /// # Errors
+    /// When there is no such function or not this revision of it, and when it could not be deployed.
+    pub(crate) fn model(&self, name: &str, version: Option<&str>) -> Result<Served, ApiError> {
         let table = self.table.load();
-        let entry = table.by_name.get(name)?;
         // Of a function whose manifest is lost nobody can say that it has no such trigger.
-        let serves = entry.manifest().is_none_or(|manifest| manifest.trigger.inference.is_some());
-        serves.then(|| entry.answering())
+        let serves = |entry: &&Entry| entry.manifest().is_none_or(|manifest| manifest.trigger.inference.is_some());
+        let Some(entry) = table.by_name.get(name).filter(serves) else {
+            return Err(ApiError::not_found(format!("there is no model `{}`", shown(name))));
+        };
+        let function = entry.answering()?;
+        // What is deployed has a revision; 0 is none that anybody could mean.
+        let revision = entry.revision.as_ref().map_or(0, |revision| revision.number);
+        match version {
+            Some(version) if version != function.version() && version.parse() != Ok(revision) => {
+                let (has, version) = (function.version(), shown(version));
+                Err(ApiError::not_found(format!(
+                    "`{name}` has no version `{version}`, only `{revision}`, which is `{has}` by its bundle"
+                )))
+            }
+            _ => Ok(Served { function, revision }),
+        }
     }
 
     /// The function whose HTTP trigger has `path`; `None` if there is none.

@@ -47,7 +47,7 @@ pub mod measuring {
 
     /// The body of an answer; `None` where JSON cannot carry the tensors.
     pub fn infer_response(outputs: &[NamedTensor]) -> Option<Vec<u8>> {
-        open_inference::infer_response("bench", "1", None, outputs).ok()
+        open_inference::infer_response("bench", 1, None, outputs).ok()
     }
 }
 

@@ -12,6 +12,7 @@ mod write;
 
 pub(crate) use write::{infer_response, infer_response_size, model_metadata};
 
+use super::{Malformed, shown};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -31,11 +32,6 @@ pub(crate) struct InferRequest {
     /// The outputs to give, in this order; `None` for all of them.
     pub(crate) outputs: Option<Vec<String>>,
 }
-
-/// What is wrong with a request. The text is for the caller.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Malformed(String);
 
 #[derive(Deserialize)]
 #[serde(expecting = "an object with `inputs`")]
@@ -123,11 +119,6 @@ fn wanted(outputs: Vec<RawOutput<'_>>, signature: &Signature) -> Result<Vec<Stri
         names.push(name.into_owned());
     }
     Ok(names)
-}
-
-/// A caller's word as it may stand in a message.
-pub(crate) fn shown(text: &str) -> String {
-    text.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use super::{check_declared_length, tell};
 use crate::{
     Functions,
     error::ApiError,
-    protocol::open_inference::{self, InferRequest, shown},
+    functions::Served,
+    protocol::open_inference::{self, InferRequest},
 };
 use axum::{
     extract::{FromRequestParts, Path, Request},
@@ -28,7 +29,7 @@ const RESERVED: usize = 1024 * 1024;
 const BINARY_HEADER: &str = "inference-header-content-length";
 
 /// The function that a path names.
-pub(crate) struct Model(Function);
+pub(crate) struct Model(Served);
 
 #[derive(Deserialize)]
 struct ModelPath {
@@ -42,34 +43,24 @@ impl FromRequestParts<Functions> for Model {
     async fn from_request_parts(parts: &mut Parts, functions: &Functions) -> Result<Self, ApiError> {
         let path = Path::<ModelPath>::from_request_parts(parts, functions).await;
         let Path(path) = path.map_err(|_| ApiError::bad_request("the path is no UTF-8 text"))?;
-        let Some(function) = functions.model(&path.model) else {
-            return Err(ApiError::not_found(format!("there is no model `{}`", shown(&path.model))));
-        };
-        let function = function?;
-        match path.version {
-            Some(version) if version != function.version() => {
-                let (model, has) = (&function.manifest().name, function.version());
-                Err(ApiError::not_found(format!("`{model}` has no version `{}`, only `{has}`", shown(&version))))
-            }
-            _ => Ok(Model(function)),
-        }
+        functions.model(&path.model, path.version.as_deref()).map(Model)
     }
 }
 
-pub(crate) async fn metadata(Model(function): Model) -> Response {
+pub(crate) async fn metadata(Model(Served { function, revision }): Model) -> Response {
     let name = function.manifest().name.as_str();
-    axum::Json(open_inference::model_metadata(name, function.version(), function.signature())).into_response()
+    axum::Json(open_inference::model_metadata(name, revision, function.signature())).into_response()
 }
 
 /// A function at zero is ready: whoever calls it is served. One that fails to wake is not.
-pub(crate) async fn ready(Model(function): Model) -> Response {
+pub(crate) async fn ready(Model(Served { function, .. }): Model) -> Response {
     let ready = function.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::BAD_REQUEST };
     let body = serde_json::json!({ "name": function.manifest().name.as_str(), "ready": ready });
     (status, axum::Json(body)).into_response()
 }
 
-pub(crate) async fn infer(Model(function): Model, request: Request) -> Result<Response, ApiError> {
+pub(crate) async fn infer(Model(Served { function, revision }): Model, request: Request) -> Result<Response, ApiError> {
     let arrived = Instant::now();
     let read = read_request(&function, request).await;
     let InferRequest { id, inputs, outputs } = read.inspect_err(|_| function.count_refused(arrived))?;
@@ -77,7 +68,7 @@ pub(crate) async fn infer(Model(function): Model, request: Request) -> Result<Re
     let tensors = select(answer.value, outputs);
     let body = off_thread(open_inference::infer_response_size(&tensors), move || {
         let name = &function.manifest().name;
-        open_inference::infer_response(name.as_str(), function.version(), id.as_deref(), &tensors).map_err(|error| {
+        open_inference::infer_response(name.as_str(), revision, id.as_deref(), &tensors).map_err(|error| {
             tracing::warn!(function = %name, %error, "an output cannot be written as JSON");
             ApiError::failed(format!("`{name}` answered with bytes that are no text, which JSON cannot carry"))
         })

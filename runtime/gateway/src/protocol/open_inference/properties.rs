@@ -45,14 +45,14 @@ fn finite(dtype: DType, bits: &[u8]) -> Vec<u8> {
 
 /// What our own answer says of a tensor.
 fn written(tensor: &Tensor) -> Value {
-    let response = infer_response("m", "1", None, &[("x".into(), tensor.clone())]).unwrap();
+    let response = infer_response("m", 1, None, &[("x".into(), tensor.clone())]).unwrap();
     let mut response: Value = serde_json::from_slice(&response).unwrap();
     response["outputs"][0].take()
 }
 
 /// The answer's own text of the elements. Reading it as a `Value` would round numbers.
 fn text(tensor: &Tensor) -> String {
-    let response = infer_response("m", "1", None, &[("x".into(), tensor.clone())]).unwrap();
+    let response = infer_response("m", 1, None, &[("x".into(), tensor.clone())]).unwrap();
     let (_, text) = std::str::from_utf8(&response).unwrap().split_once(r#""data":"#).unwrap();
     text.strip_suffix("}]}").unwrap().to_owned()
 }

@@ -10,7 +10,8 @@ use torpor_tensor::{DType, Dim, NamedTensor, Signature, Tensor, TensorSpec};
 #[derive(Serialize)]
 struct InferResponse<'a> {
     model_name: &'a str,
-    model_version: &'a str,
+    #[serde(serialize_with = "as_text")]
+    model_version: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
     outputs: Vec<Output<'a>>,
@@ -30,7 +31,7 @@ struct Output<'a> {
 /// When a `BYTES` element is no UTF-8 text, which JSON cannot carry.
 pub(crate) fn infer_response(
     model_name: &str,
-    model_version: &str,
+    model_version: u64,
     id: Option<&str>,
     outputs: &[NamedTensor],
 ) -> Result<Vec<u8>, serde_json::Error> {
@@ -63,6 +64,11 @@ pub(crate) fn infer_response_size(outputs: &[NamedTensor]) -> usize {
         (128 + name.len()).saturating_add(tensor.elements().saturating_mul(width))
     };
     outputs.iter().map(tensor).fold(128, usize::saturating_add)
+}
+
+/// Versions are texts in the protocol, whatever they look like.
+fn as_text<S: Serializer>(version: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(version)
 }
 
 /// A tensor's elements as one flat JSON array. A float that is no number becomes `null`, since JSON has no word for it.
@@ -104,7 +110,7 @@ fn numbers<const SIZE: usize>(data: &[u8]) -> impl Iterator<Item = [u8; SIZE]> {
 #[derive(Serialize)]
 struct ModelMetadata<'a> {
     name: &'a str,
-    versions: [&'a str; 1],
+    versions: [String; 1],
     platform: &'static str,
     inputs: Vec<Spec<'a>>,
     outputs: Vec<Spec<'a>>,
@@ -118,10 +124,10 @@ struct Spec<'a> {
 }
 
 /// What the protocol tells of a model.
-pub(crate) fn model_metadata<'a>(name: &'a str, version: &'a str, signature: &'a Signature) -> impl Serialize + 'a {
+pub(crate) fn model_metadata<'a>(name: &'a str, version: u64, signature: &'a Signature) -> impl Serialize + 'a {
     ModelMetadata {
         name,
-        versions: [version],
+        versions: [version.to_string()],
         platform: "torpor_wasm",
         inputs: signature.inputs.iter().map(spec).collect(),
         outputs: signature.outputs.iter().map(spec).collect(),
