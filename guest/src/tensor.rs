@@ -78,27 +78,22 @@ impl Tensor {
         self.0.data()
     }
 
-    /// The bytes of [`Tensor::to_raw`] in parts of `size` of them, the last of which may be shorter. Each is copied when it is asked
-    /// for, so that a large tensor needs memory for one part, which stays in the processor's caches.
+    /// The mean over one dimension, which the result does not have. The host computes it where the elements lie; a model's large output
+    /// need not be copied for it.
     ///
     /// ```no_run
     /// # use torpor_guest::Tensor;
-    /// # fn example(hidden: &Tensor) {
-    /// let mut sum = 0.0;
-    /// for part in hidden.raw_parts(16 * 1024) {
-    ///     sum += part.chunks_exact(4).map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]])).sum::<f32>();
-    /// }
+    /// # fn example(hidden: &Tensor) -> torpor_guest::Result<()> {
+    /// let sentence: Vec<f32> = hidden.mean(1)?.to_vec()?; // [texts, tokens, features] to [texts, features]
+    /// # Ok(())
     /// # }
     /// ```
     ///
-    /// # Panics
-    /// When `size` is 0.
-    pub fn raw_parts(&self, size: usize) -> impl Iterator<Item = Vec<u8>> {
-        assert!(size > 0, "a part has at least one byte");
-        // No part is longer than a function's memory, which has 32-bit addresses.
-        let size = u32::try_from(size).unwrap_or(u32::MAX);
-        let parts = (0_u64..).map(move |part| tensors::get_part(&self.0, part * u64::from(size), size));
-        parts.take_while(|part| !part.is_empty())
+    /// # Errors
+    /// [`Error::Create`] when the elements are no floating-point numbers, and when the dimension is not there or has no elements.
+    pub fn mean(&self, dimension: usize) -> Result<Self> {
+        let dimension = u32::try_from(dimension).unwrap_or(u32::MAX);
+        tensors::mean(&self.0, dimension).map(Tensor).map_err(Error::Create)
     }
 
     /// A copy of the elements of a `BYTES` tensor, in row-major order.

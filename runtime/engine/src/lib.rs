@@ -43,6 +43,7 @@ mod kept;
 mod libraries;
 mod lifecycle;
 mod load;
+mod mean;
 mod memory;
 mod optimized;
 mod pace;

@@ -12,6 +12,7 @@ use crate::{
     },
     guest::Guest,
     inference::{Refusal, Which, check_kind, cost},
+    mean::mean,
 };
 use torpor_tensor::{DType, Dim, NamedTensor, Shape, Tensor, TensorSpec};
 use wasmtime::{Result, bail, component::Resource};
@@ -231,10 +232,11 @@ impl tensors::Host for Guest {
             .map_err(|error| error.to_string()))
     }
 
-    fn get_part(&mut self, tensor: Resource<Tensor>, offset: u64, length: u32) -> Result<Vec<u8>> {
-        let data = self.table.get(&tensor)?.data();
-        let rest = usize::try_from(offset).ok().and_then(|offset| data.get(offset..)).unwrap_or_default();
-        Ok(rest[..rest.len().min(length as usize)].to_vec())
+    fn mean(&mut self, tensor: Resource<Tensor>, dimension: u32) -> Result<Result<Resource<Tensor>, String>> {
+        match mean(self.table.get(&tensor)?, dimension) {
+            Ok(tensor) => self.offer(Ok(tensor)),
+            Err(text) => Ok(Err(text)),
+        }
     }
 }
 

@@ -38,7 +38,7 @@ impl Sizes {
         let known: Vec<_> = costs.take_while(|&cost| cost > 0).collect();
         let Some((best, &least)) = known.iter().enumerate().min_by_key(|(_, cost)| **cost) else { return 1 };
         let again = self.batches.fetch_add(1, Ordering::Relaxed) % AGAIN == AGAIN - 1;
-        let goes_on = known.last().is_some_and(|&cost| cost <= least.saturating_add(least / SLACK));
+        let goes_on = known.len() <= last && known.last().is_some_and(|&cost| cost <= least.saturating_add(least / SLACK));
         let next = match (again, goes_on) {
             (_, true) => known.len(),
             (true, false) => best + 1,
@@ -99,6 +99,12 @@ mod tests {
     fn the_best_size_may_be_in_the_middle() {
         // Beyond eight rows it no longer fits into the cache, say.
         assert_eq!(settled(64, |rows| 100 + rows * 100 + if rows > 8 { rows * 200 } else { 0 }), 8);
+    }
+
+    #[test]
+    fn the_largest_size_must_be_the_best_to_be_settled_on() {
+        // Beyond eight rows it loses less than a sixteenth.
+        assert_eq!(settled(32, |rows| 100 + rows * 1000 + if rows > 8 { rows * 40 } else { 0 }), 8);
     }
 
     #[test]

@@ -45,9 +45,9 @@ pub(crate) fn calls(model: Vec<u8>) -> String {
     tried!(said, "torpor:function/tensors", "get-shape", tensors::get_shape(&bytes), debug);
     tried!(said, "torpor:function/tensors", "get-bytes", tensors::get_bytes(&bytes), debug);
     tried!(said, "torpor:function/tensors", "get-bytes", tensors::get_bytes(&y), debug);
-    tried!(said, "torpor:function/tensors", "get-part", tensors::get_part(&y, 2, 3), debug);
-    tried!(said, "torpor:function/tensors", "get-part", tensors::get_part(&y, 14, 3), debug);
-    tried!(said, "torpor:function/tensors", "get-part", tensors::get_part(&y, u64::MAX, u32::MAX), debug);
+    tried!(said, "torpor:function/tensors", "mean", tensors::mean(&y, 1), made);
+    tried!(said, "torpor:function/tensors", "mean", tensors::mean(&y, 2), made);
+    tried!(said, "torpor:function/tensors", "mean", tensors::mean(&bytes, 0), made);
 
     tried!(said, "torpor:function/models", "names", models::names(), debug);
     tried!(said, "torpor:function/models", "describe", models::describe("add"), debug);
