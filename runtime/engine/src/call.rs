@@ -97,11 +97,6 @@ impl Record {
     }
 }
 
-/// Whether a call that ended by itself was tried: a model may have had no time for it.
-fn was_tried<T>(result: &Result<T, CallError>) -> bool {
-    !matches!(result, Err(CallError::Overloaded { .. }))
-}
-
 impl Drop for Record {
     fn drop(&mut self) {
         self.function.metrics.ended(self.outcome, self.arrived.elapsed());
@@ -124,6 +119,18 @@ impl Timing {
 }
 
 impl Lease {
+    /// Notes how the call ended, and says what its caller is told of it: that the process of a model ended, if it failed for that. A call
+    /// that ended by itself was tried, unless a model had no time for it.
+    fn settle<T>(&mut self, result: Result<T, CallError>) -> Result<T, CallError> {
+        self.ended = !matches!(result, Err(CallError::Overloaded { .. } | CallError::Deadline { .. }));
+        result.map_err(|error| match error {
+            CallError::Failed { function } if self.warm().models.ended().is_some() => {
+                CallError::ModelEnded { function }
+            }
+            error => error,
+        })
+    }
+
     /// How long the first run of a model took, where the call had to wait for the wake before it.
     fn first_run(&self) -> Option<Duration> {
         self.wake.as_ref().and(self.warm().models.first_run().get().copied())

@@ -458,16 +458,6 @@ impl Lease {
         // Only `drop` takes it.
         self.warm.as_deref().expect("a lease holds its function until it is dropped")
     }
-
-    /// What a caller is told of a call that failed with `error`: that it failed because the process of a model ended, if it did.
-    pub(crate) fn explained(&self, error: CallError) -> CallError {
-        match error {
-            CallError::Failed { function } if self.warm().models.ended().is_some() => {
-                CallError::ModelEnded { function }
-            }
-            error => error,
-        }
-    }
 }
 
 impl Drop for Lease {

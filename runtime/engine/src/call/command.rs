@@ -7,7 +7,6 @@ use super::{
     Answer, Record, Timing,
     http::{RequestBody, ResponseBody},
     instance::instance,
-    was_tried,
 };
 use crate::{
     CallError, Function,
@@ -41,8 +40,7 @@ async fn call(
     let mut lease = function.acquire(record.deadline(), &record.lacked_memory).await?;
     record.marks.admitted(lease.wake.clone());
     let output = run(&lease, record, input).await;
-    lease.ended = was_tried(&output);
-    let output = output.map_err(|error| lease.explained(error))?;
+    let output = lease.settle(output)?;
     record.marks.answered(lease.first_run());
     let timing = Timing::of(&record.marks, record.arrived, None);
     Ok(Answer { value: command::response(&output).map(ResponseBody::whole), timing })

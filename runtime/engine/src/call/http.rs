@@ -4,7 +4,7 @@
 //! lease, so a function whose response still streams is not idle. A client that hangs up ends the task; a client that has got
 //! the whole response does not, so a guest may finish its work, within the deadline.
 
-use super::{Answer, Record, Timing, instance::instance, kept::Recording, was_tried};
+use super::{Answer, Record, Timing, instance::instance, kept::Recording};
 use crate::{CacheStatus, CallError, Function, function::Lease};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -57,8 +57,8 @@ impl Function {
         let ending = Ending { broken: Some(Arc::clone(&broken)) };
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let result = tokio::time::timeout_at(deadline.into(), run(&lease, &record, request, sender, ending)).await;
-            lease.ended = result.as_ref().is_ok_and(was_tried);
-            let result = result.unwrap_or_else(|_| Err(lease.function.late())).map_err(|error| lease.explained(error));
+            let result = result.unwrap_or_else(|_| Err(lease.function.late()));
+            let result = lease.settle(result);
             // It may have ended before anybody got to see the head of its response.
             if result.is_ok() {
                 record.marks.answered(lease.first_run());

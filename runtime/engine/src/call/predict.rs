@@ -1,6 +1,6 @@
 //! Calls of `torpor:function/predict`: named tensors in, named tensors out.
 
-use super::{Answer, Record, Timing, instance::instance, was_tried};
+use super::{Answer, Record, Timing, instance::instance};
 use crate::{
     CallError, Function,
     bindings::exports::torpor::function::predict::PredictError,
@@ -37,8 +37,7 @@ async fn call(
     let mut lease = function.acquire(record.deadline(), &record.lacked_memory).await?;
     record.marks.admitted(lease.wake.clone());
     let value = run(&lease, record, inputs).await;
-    lease.ended = was_tried(&value);
-    let value = value.map_err(|error| lease.explained(error))?;
+    let value = lease.settle(value)?;
     Ok(Answer { value, timing: Timing::of(&record.marks, record.arrived, record.marks.model_cache()) })
 }
 
