@@ -115,7 +115,7 @@ impl Session for OrtSession {
         let mut named = Vec::with_capacity(outputs.len());
         for (spec, value) in self.signature.outputs.iter().zip(outputs) {
             let value = value.ok_or_else(|| failed(format!("the model gave no output `{}`", spec.name)))?;
-            named.push((spec.name.clone(), value.to_tensor().map_err(failed)?));
+            named.push((spec.name.clone(), value.into_tensor().map_err(failed)?));
         }
         Ok(named)
     }

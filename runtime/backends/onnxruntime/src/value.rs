@@ -104,26 +104,6 @@ impl<'a> Value<'a> {
         self.pointer.as_ptr()
     }
 
-    /// Copies the value out.
-    pub(crate) fn to_tensor(&self) -> Result<Tensor, String> {
-        let (element, shape) = self.type_and_shape()?;
-        let dtype = dtype_from_ort(element).ok_or_else(|| format!("the model gave elements of type {element:?}"))?;
-        let elements = shape.elements().ok_or_else(|| format!("the shape {shape} is too large"))?;
-        let data = match dtype.size() {
-            Some(_) if elements == 0 => Bytes::new(),
-            Some(size) => {
-                let mut data = ptr::null_mut();
-                // SAFETY: the value is a tensor of numbers; the out pointer is valid.
-                check(unsafe { (ort::api().GetTensorMutableData)(self.pointer.as_ptr(), &raw mut data) })?;
-                // SAFETY: ONNX Runtime keeps the elements of a tensor on the processor in one block of this size, which lives as
-                // long as the value.
-                Bytes::copy_from_slice(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), elements * size) })
-            }
-            None => return self.strings_to_tensor(shape, elements),
-        };
-        Tensor::new(dtype, shape, data).map_err(|error| error.to_string())
-    }
-
     fn type_and_shape(&self) -> Result<(Element, Shape), String> {
         struct Info(*mut ort::sys::OrtTensorTypeAndShapeInfo);
         impl Drop for Info {
@@ -172,6 +152,49 @@ impl<'a> Value<'a> {
         let strings: Option<Vec<&[u8]>> = offsets.iter().zip(ends).map(|(&start, end)| text.get(start..end)).collect();
         let strings = strings.ok_or("the model gave strings with wrong offsets")?;
         Tensor::from_elements(shape, &strings).map_err(|error| error.to_string())
+    }
+}
+
+impl Value<'static> {
+    /// The value as a tensor, whose elements stay where ONNX Runtime has put them. Strings are copied.
+    pub(crate) fn into_tensor(self) -> Result<Tensor, String> {
+        let (element, shape) = self.type_and_shape()?;
+        let dtype = dtype_from_ort(element).ok_or_else(|| format!("the model gave elements of type {element:?}"))?;
+        let elements = shape.elements().ok_or_else(|| format!("the shape {shape} is too large"))?;
+        let data = match dtype.size() {
+            Some(_) if elements == 0 => Bytes::new(),
+            Some(size) => {
+                let mut data = ptr::null_mut();
+                // SAFETY: the value is a tensor of numbers; the out pointer is valid.
+                check(unsafe { (ort::api().GetTensorMutableData)(self.pointer.as_ptr(), &raw mut data) })?;
+                let start = NonNull::new(data.cast::<u8>()).ok_or("ONNX Runtime made a value without elements")?;
+                let length = elements.checked_mul(size).ok_or_else(|| format!("the shape {shape} is too large"))?;
+                Bytes::from_owner(Elements { _value: self, start, length })
+            }
+            None => return self.strings_to_tensor(shape, elements),
+        };
+        Tensor::new(dtype, shape, data).map_err(|error| error.to_string())
+    }
+}
+
+/// The elements of a value that ONNX Runtime made. The value is released when nobody reads them any more, on whatever thread that is;
+/// it holds on to the allocator that its memory came from, so it may outlive its session.
+struct Elements {
+    _value: Value<'static>,
+    start: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: nobody writes the elements once the run that made the value has ended, and a value may be released on any thread.
+unsafe impl Send for Elements {}
+// SAFETY: as above.
+unsafe impl Sync for Elements {}
+
+impl AsRef<[u8]> for Elements {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: ONNX Runtime keeps the elements of a tensor on the processor in one block of this size, which lives as long as the
+        // value.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
     }
 }
 
