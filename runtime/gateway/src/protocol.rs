@@ -1,5 +1,6 @@
 //! Protocols as pure functions between bytes and calls. No I/O, no async, no engine: what parses here can be fuzzed alone.
 
+pub(crate) mod json;
 pub(crate) mod open_inference;
 
 /// What is wrong with a request. The text is for the caller.

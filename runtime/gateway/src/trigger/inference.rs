@@ -5,7 +5,10 @@ use crate::{
     Functions,
     error::ApiError,
     functions::Served,
-    protocol::open_inference::{self, InferRequest},
+    protocol::{
+        json,
+        open_inference::{self, InferRequest},
+    },
 };
 use axum::{
     extract::{FromRequestParts, Path, Request},
@@ -66,7 +69,7 @@ pub(crate) async fn infer(Model(Served { function, revision }): Model, request: 
     let InferRequest { id, inputs, outputs } = read.inspect_err(|_| function.count_refused(arrived))?;
     let answer = function.predict(inputs).await?;
     let tensors = select(answer.value, outputs);
-    let body = off_thread(open_inference::infer_response_size(&tensors), move || {
+    let body = off_thread(json::size(&tensors), move || {
         let name = &function.manifest().name;
         open_inference::infer_response(name.as_str(), revision, id.as_deref(), &tensors).map_err(|error| {
             tracing::warn!(function = %name, %error, "an output cannot be written as JSON");
