@@ -91,6 +91,9 @@ pub(crate) struct Serve {
     /// Where the operator connects; a loopback address.
     #[arg(long, value_name = "ADDRESS", env = "TORPOR_ADMIN", default_value = "127.0.0.1:8081")]
     pub(crate) admin: SocketAddr,
+    /// The function that answers where a protocol's paths name none, as those of MLflow and SageMaker do. Without this the only one does.
+    #[arg(long, value_name = "FUNCTION", env = "TORPOR_DEFAULT_MODEL")]
+    pub(crate) default_model: Option<FunctionName>,
     /// Write both addresses to this file as JSON once the host serves, for programs that let it choose its ports.
     #[arg(long, value_name = "FILE")]
     pub(crate) addresses: Option<PathBuf>,

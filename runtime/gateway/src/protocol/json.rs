@@ -2,6 +2,8 @@
 //! request takes is its text and its tensors.
 
 pub(super) mod elements;
+pub(super) mod inputs;
+pub(super) mod outputs;
 pub(super) mod text;
 pub(super) mod walk;
 mod write;

@@ -50,7 +50,7 @@ impl FromRequestParts<Functions> for Model {
     }
 }
 
-pub(crate) async fn metadata(Model(Served { function, revision }): Model) -> Response {
+pub(crate) async fn metadata(Model(Served { function, revision, .. }): Model) -> Response {
     let name = function.manifest().name.as_str();
     axum::Json(open_inference::model_metadata(name, revision, function.signature())).into_response()
 }
@@ -63,7 +63,10 @@ pub(crate) async fn ready(Model(Served { function, .. }): Model) -> Response {
     (status, axum::Json(body)).into_response()
 }
 
-pub(crate) async fn infer(Model(Served { function, revision }): Model, request: Request) -> Result<Response, ApiError> {
+pub(crate) async fn infer(
+    Model(Served { function, revision, .. }): Model,
+    request: Request,
+) -> Result<Response, ApiError> {
     let arrived = Instant::now();
     let read = read_request(&function, request).await;
     let InferRequest { id, inputs, outputs } = read.inspect_err(|_| function.count_refused(arrived))?;
@@ -94,7 +97,7 @@ async fn read_request(function: &Function, request: Request) -> Result<InferRequ
     parsed.map_err(|malformed| ApiError::bad_request(malformed.to_string()))
 }
 
-async fn read_body(function: &Function, request: Request) -> Result<Bytes, ApiError> {
+pub(super) async fn read_body(function: &Function, request: Request) -> Result<Bytes, ApiError> {
     let manifest = function.manifest();
     check_declared_length(request.headers(), manifest)?;
     let limit = usize::try_from(manifest.limits.body.as_u64()).unwrap_or(usize::MAX);
@@ -145,7 +148,10 @@ fn select(mut outputs: Vec<NamedTensor>, wanted: Option<Vec<String>>) -> Vec<Nam
 }
 
 /// Does work on `size` bytes, here if it is little.
-async fn off_thread<T: Send + 'static>(size: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+pub(super) async fn off_thread<T: Send + 'static>(
+    size: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
     if size <= INLINE {
         return Ok(work());
     }

@@ -128,15 +128,20 @@ impl Values {
     }
 
     /// The only value as a tensor.
-    pub(in crate::protocol) fn one(self) -> Result<Tensor, String> {
-        let dims = self.dims.unwrap_or_default();
-        Tensor::new(self.dtype, Shape::from(dims), self.bytes.into()).map_err(|error| error.to_string())
+    pub(in crate::protocol) fn one(mut self) -> Result<Tensor, String> {
+        let dims = self.dims.take().unwrap_or_default();
+        self.into_shape(Shape::from(dims))
     }
 
     /// All values as one tensor, whose first dimension counts them.
     pub(in crate::protocol) fn rows(self) -> Result<Tensor, String> {
-        let dims: Vec<u64> = std::iter::once(self.count).chain(self.dims.unwrap_or_default()).collect();
-        Tensor::new(self.dtype, Shape::from(dims), self.bytes.into()).map_err(|error| error.to_string())
+        let dims: Vec<u64> = std::iter::once(self.count).chain(self.dims.iter().flatten().copied()).collect();
+        self.into_shape(Shape::from(dims))
+    }
+
+    /// All elements in another shape, which must have as many.
+    pub(in crate::protocol) fn into_shape(self, shape: Shape) -> Result<Tensor, String> {
+        Tensor::new(self.dtype, shape, self.bytes.into()).map_err(|error| error.to_string())
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::text::{spaces, string};
 use crate::protocol::Malformed;
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// Reads the object at the beginning of `text`: each value by `member`, which is told the key and all that follows it, and returns
@@ -46,6 +47,15 @@ pub(in crate::protocol) fn array<'t>(
 /// `text` without the white space at its beginning.
 pub(in crate::protocol) fn begun(text: &str) -> &str {
     &text[text.len() - spaces(text.as_bytes()).len()..]
+}
+
+/// What is behind the value at the beginning of `text`.
+pub(in crate::protocol) fn behind(text: &str) -> Result<&str, Malformed> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+    match values.next() {
+        Some(Ok(_)) => Ok(&text[values.byte_offset()..]),
+        _ => Err(broken()),
+    }
 }
 
 /// What follows `character`, where that is next.

@@ -80,6 +80,11 @@ impl<'a> Data<'a> {
         Some(Data::new(tensor, Dims::Nested(row), binary))
     }
 
+    /// One element: each time it is written it is the next one.
+    pub(in crate::protocol) fn each(tensor: &'a Tensor, binary: Binary) -> Self {
+        Data::new(tensor, Dims::Nested(&[]), binary)
+    }
+
     fn new(tensor: &'a Tensor, dims: Dims<'a>, binary: Binary) -> Self {
         Data { dtype: tensor.dtype(), dims, rest: Cell::new(tensor.data()), binary }
     }
