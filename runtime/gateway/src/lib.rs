@@ -38,9 +38,13 @@ pub mod fuzzing {
     }
 
     /// Reads requests of TF Serving.
+    ///
+    /// # Panics
+    /// When the two ways in which a request may be read do not agree.
     pub fn tf_serving_request(body: &[u8]) {
         for signature in signatures() {
-            let _ = tf_serving::predict_request(body, &signature);
+            let read = tf_serving::predict_request(body, &signature);
+            assert_eq!(read, tf_serving::any_request(body, &signature), "the ways of reading a request differ");
             let _ = tf_serving::examples(body, &signature);
         }
     }

@@ -79,7 +79,7 @@ pub(crate) fn invocation(
 #[serde(expecting = "an object with one of `dataframe_split`, `dataframe_records`, `instances` and `inputs`")]
 struct RawRequest<'a> {
     #[serde(borrow)]
-    dataframe_split: Option<&'a RawValue>,
+    dataframe_split: Option<frame::Split<'a>>,
     #[serde(borrow)]
     dataframe_records: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -100,17 +100,17 @@ fn json(body: &[u8], signature: &Signature) -> Result<(Vec<NamedTensor>, Layout)
     let signature = Signature { inputs: specs, outputs: Vec::new() };
     let (mut inputs, layout) = match request {
         RawRequest { dataframe_split: Some(table), dataframe_records: None, instances: None, inputs: None, .. } => {
-            (frame::split(table.get(), &signature)?, Layout::Rows)
+            (frame::split(&table, &signature)?, Layout::Rows)
         }
         RawRequest { dataframe_split: None, dataframe_records: Some(table), instances: None, inputs: None, .. } => {
             (frame::records(table.get(), &signature)?, Layout::Rows)
         }
         RawRequest { dataframe_split: None, dataframe_records: None, instances: Some(rows), inputs: None, .. } => {
-            (inputs::rows(rows.get(), "instances", &signature)?, Layout::Rows)
+            (inputs::rows(rows.get(), "instances", &signature)?.0, Layout::Rows)
         }
         RawRequest {
             dataframe_split: None, dataframe_records: None, instances: None, inputs: Some(columns), ..
-        } => (inputs::columns(columns.get(), "inputs", &signature)?, Layout::Columns),
+        } => (inputs::columns(columns.get(), "inputs", &signature)?.0, Layout::Columns),
         _ => {
             let text =
                 "the body must have exactly one of `dataframe_split`, `dataframe_records`, `instances`, `inputs`";

@@ -11,7 +11,7 @@ pub(crate) use status::{metadata, status};
 
 use super::{
     Malformed,
-    json::{inputs, outputs},
+    json::{inputs, outputs, walk},
     shown,
 };
 use serde::Deserialize;
@@ -69,12 +69,58 @@ struct RawRequest<'a> {
 
 /// Reads the body of a request to predict.
 pub(crate) fn predict_request(body: &[u8], signature: &Signature) -> Result<(Vec<NamedTensor>, Layout), Malformed> {
+    direct(body, signature).map_or_else(|| any_request(body, signature), Ok)
+}
+
+/// Reads a request in one pass: its tensors are read where they begin. It says nothing of what is wrong, and `None` is no judgement.
+fn direct(body: &[u8], signature: &Signature) -> Option<(Vec<NamedTensor>, Layout)> {
+    let text = std::str::from_utf8(body).ok()?;
+    let again = || Malformed("it must be read again".to_owned());
+    let mut read = None;
+    let mut name = None;
+    let rest = walk::object(text, |key, value| {
+        let (inputs, layout, rest) = match key.as_ref() {
+            "instances" => {
+                let (inputs, rest) = inputs::rows(value, "instances", signature)?;
+                (inputs, Layout::Rows, rest)
+            }
+            "inputs" => {
+                let (inputs, rest) = inputs::columns(value, "inputs", signature)?;
+                (inputs, Layout::Columns, rest)
+            }
+            key => {
+                if key == "signature_name" && name.replace(value).is_some() {
+                    return Err(again());
+                }
+                return walk::behind(value);
+            }
+        };
+        match read.replace((inputs, layout)) {
+            None => Ok(rest),
+            Some(_) => Err(again()),
+        }
+    });
+    let rest = rest.ok()?;
+    let name: Option<Cow<'_, str>> = match name {
+        Some(name) => {
+            let end = walk::behind(name).ok()?;
+            serde_json::from_str(&name[..name.len() - end.len()]).ok()?
+        }
+        None => None,
+    };
+    known(name.as_deref()).ok()?;
+    read.filter(|_| walk::begun(rest).is_empty())
+}
+
+/// Reads a request as a whole, or says what is wrong with it. This takes two passes: serde looks for the end of the tensors, and then
+/// their elements are read.
+pub(crate) fn any_request(body: &[u8], signature: &Signature) -> Result<(Vec<NamedTensor>, Layout), Malformed> {
     let request: RawRequest = serde_json::from_slice(body)
         .map_err(|error| Malformed(format!("the body is not a request to predict in JSON: {error}")))?;
     known(request.signature_name.as_deref())?;
     match (request.instances, request.inputs) {
-        (Some(rows), None) => Ok((inputs::rows(rows.get(), "instances", signature)?, Layout::Rows)),
-        (None, Some(columns)) => Ok((inputs::columns(columns.get(), "inputs", signature)?, Layout::Columns)),
+        (Some(rows), None) => Ok((inputs::rows(rows.get(), "instances", signature)?.0, Layout::Rows)),
+        (None, Some(columns)) => Ok((inputs::columns(columns.get(), "inputs", signature)?.0, Layout::Columns)),
         (Some(_), Some(_)) => {
             Err(Malformed("the request has both `instances` and `inputs`; send one of them".to_owned()))
         }
@@ -194,6 +240,22 @@ mod tests {
 
     proptest! {
         #[test]
+        fn both_ways_of_reading_agree(
+            at in any::<prop::sample::Index>(),
+            with in r#"[\[\]\{\}:,"\\0-9a-z.\- ]{0,2}"#,
+            name in prop_oneof![Just(r#""serving_default""#), Just("null"), Just("7"), Just(r#""other""#)],
+        ) {
+            let mut body = format!(
+                r#"{{"instances":[{{"x":1,"t":"a"}},{{"t":{{"b64":"YQ=="}},"x":-2}}],"signature_name":{name},"more":[{{}}]}}"#
+            );
+            let at = at.index(body.len());
+            body.replace_range(at..=at, &with);
+            if let Some(direct) = direct(body.as_bytes(), &signature()) {
+                prop_assert_eq!(any_request(body.as_bytes(), &signature()).unwrap(), direct);
+            }
+        }
+
+        #[test]
         fn no_body_makes_it_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = predict_request(&body, &signature());
         }
@@ -204,7 +266,9 @@ mod tests {
             values in r#"[\[\]\{\}:,0-9a-z.\-"+ xt]{0,60}"#,
         ) {
             let body = format!("{{\"{key}\":{values}}}");
-            let _ = predict_request(body.as_bytes(), &signature());
+            if let Some(direct) = direct(body.as_bytes(), &signature()) {
+                prop_assert_eq!(any_request(body.as_bytes(), &signature()).unwrap(), direct);
+            }
             let _ = examples(body.as_bytes(), &signature());
         }
     }

@@ -77,7 +77,7 @@ fn json(body: &[u8], signature: &Signature) -> Result<Vec<NamedTensor>, Malforme
     {
         return Ok(vec![(spec.name.clone(), inputs::value(spec, values)?.0)]);
     }
-    inputs::columns(text, "body", signature)
+    Ok(inputs::columns(text, "body", signature)?.0)
 }
 
 /// The values in an object whose only member stands for the only input.

@@ -122,6 +122,11 @@ impl Values {
         Ok(())
     }
 
+    /// The size of each dimension of a value; `None` before the first one.
+    pub(in crate::protocol) fn dims(&self) -> Option<&[u64]> {
+        self.dims.as_deref()
+    }
+
     /// How many there are.
     pub(in crate::protocol) fn count(&self) -> u64 {
         self.count

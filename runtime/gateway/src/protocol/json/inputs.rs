@@ -8,19 +8,21 @@ use super::{
 use crate::protocol::{Malformed, shown};
 use torpor_tensor::{NamedTensor, Shape, Signature, Tensor, TensorSpec};
 
-/// Reads `{"name": values, …}`, or the values of the only input. `key` is where the caller has written them.
-pub(in crate::protocol) fn columns(
-    text: &str,
+/// Reads `{"name": values, …}`, or the values of the only input, at the beginning of `text`, and returns what follows it. `key` is where
+/// the caller has written them.
+pub(in crate::protocol) fn columns<'t>(
+    text: &'t str,
     key: &str,
     signature: &Signature,
-) -> Result<Vec<NamedTensor>, Malformed> {
+) -> Result<(Vec<NamedTensor>, &'t str), Malformed> {
     let specs = &signature.inputs;
     if !is_named(text, specs) {
         let spec = only(specs, key, "an object with the values of each")?;
-        return Ok(vec![(spec.name.clone(), value(spec, text)?.0)]);
+        let (tensor, rest) = value(spec, text)?;
+        return Ok((vec![(spec.name.clone(), tensor)], rest));
     }
     let mut inputs: Vec<NamedTensor> = Vec::new();
-    object(text, |name, text| {
+    let rest = object(text, |name, text| {
         let spec = named(specs, &name)?;
         if inputs.iter().any(|(name, _)| *name == spec.name) {
             return Err(Malformed(format!("input `{}` is given twice", spec.name)));
@@ -29,22 +31,27 @@ pub(in crate::protocol) fn columns(
         inputs.push((spec.name.clone(), tensor));
         Ok(rest)
     })?;
-    Ok(inputs)
+    Ok((inputs, rest))
 }
 
-/// Reads an array of objects `{"name": value, …}`, or of the rows of the only input.
-pub(in crate::protocol) fn rows(text: &str, key: &str, signature: &Signature) -> Result<Vec<NamedTensor>, Malformed> {
+/// Reads an array of objects `{"name": value, …}`, or of the rows of the only input; see [`columns`].
+pub(in crate::protocol) fn rows<'t>(
+    text: &'t str,
+    key: &str,
+    signature: &Signature,
+) -> Result<(Vec<NamedTensor>, &'t str), Malformed> {
     let specs = &signature.inputs;
     let Some(inside) = begun(text).strip_prefix('[') else {
         return Err(Malformed(format!("`{key}` must be an array")));
     };
     if !is_named(begun(inside), specs) && (specs.len() == 1 || !begun(inside).starts_with(']')) {
         let spec = only(specs, key, "an array of objects, each with a value of each")?;
-        return Ok(vec![(spec.name.clone(), value(spec, text)?.0)]);
+        let (tensor, rest) = value(spec, text)?;
+        return Ok((vec![(spec.name.clone(), tensor)], rest));
     }
     let mut table = Table::new(specs);
-    array(text, |row| table.row(row, key, &[]))?;
-    table.finish()
+    let rest = array(text, |row| table.row(row, key, &[]))?;
+    Ok((table.finish()?, rest))
 }
 
 /// One value of the input `spec` at the beginning of `text`, and what follows it.
@@ -199,10 +206,10 @@ mod tests {
         Signature { inputs: vec![spec("t", DType::Bytes, 1)], outputs: vec![] }
     }
 
-    fn shapes(inputs: Result<Vec<NamedTensor>, Malformed>) -> String {
+    fn shapes(inputs: Result<(Vec<NamedTensor>, &str), Malformed>) -> String {
         inputs.map_or_else(
             |malformed| malformed.to_string(),
-            |inputs| {
+            |(inputs, _)| {
                 inputs.iter().map(|(name, tensor)| format!("{name} {}", tensor.shape())).collect::<Vec<_>>().join("; ")
             },
         )
@@ -210,12 +217,12 @@ mod tests {
 
     #[test]
     fn rows_and_columns_say_the_same() {
-        let by_rows = rows(r#"[{"x":[1,2],"t":"a"},{"t":{"b64":"Yg=="},"x":[3,4]}]"#, "instances", &two()).unwrap();
-        let by_columns = columns(r#"{"t":["a","b"],"x":[[1,2],[3,4]]}"#, "inputs", &two()).unwrap();
+        let by_rows = rows(r#"[{"x":[1,2],"t":"a"},{"t":{"b64":"Yg=="},"x":[3,4]}]"#, "instances", &two()).unwrap().0;
+        let by_columns = columns(r#"{"t":["a","b"],"x":[[1,2],[3,4]]}"#, "inputs", &two()).unwrap().0;
         assert_eq!(by_rows[0], by_columns[1]);
         assert_eq!(by_rows[1], by_columns[0]);
         assert_eq!(rows(r#"["a","b"]"#, "instances", &one()), columns(r#"["a",{"b64":"Yg=="}]"#, "inputs", &one()));
-        assert_eq!(rows(r#"[{"b64":"YQ=="},{"t":"b"}]"#, "instances", &one()).is_err(), true);
+        assert!(rows(r#"[{"b64":"YQ=="},{"t":"b"}]"#, "instances", &one()).is_err());
         assert_eq!(shapes(rows("[]", "instances", &one())), "t [0]");
         assert_eq!(shapes(rows("[]", "instances", &two())), "x [0]; t [0]");
         assert_eq!(shapes(columns(r#"{"b64":"YQ=="}"#, "inputs", &one())), "t []");

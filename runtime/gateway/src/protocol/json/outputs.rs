@@ -11,7 +11,6 @@ use torpor_tensor::{NamedTensor, Tensor};
 /// # Errors
 /// When JSON cannot carry a tensor.
 pub(in crate::protocol) fn columns(key: &str, outputs: &[NamedTensor]) -> Result<Vec<u8>, serde_json::Error> {
-    let whole = |(name, tensor): &NamedTensor| Data::nested(tensor, binary(name));
     match outputs {
         [output] => document(key, &whole(output), outputs),
         _ => {
@@ -25,15 +24,22 @@ pub(in crate::protocol) fn columns(key: &str, outputs: &[NamedTensor]) -> Result
 /// # Errors
 /// When JSON cannot carry a tensor. Whether several outputs have rows is asked before: [`count`].
 pub(in crate::protocol) fn rows(key: &str, outputs: &[NamedTensor]) -> Result<Vec<u8>, serde_json::Error> {
-    let members = |(name, tensor): &'_ NamedTensor| Some((name.as_str(), Data::rows(tensor, binary(name))?));
     match (outputs, count(outputs)) {
         ([(_, tensor)], _) => document(key, &Data::nested(tensor, binary(&outputs[0].0)), outputs),
         (_, Ok(rows)) => {
-            let row = Members(outputs.iter().filter_map(members).collect());
-            document(key, &Repeat(rows, |_| &row), outputs)
+            let members = Members(outputs.iter().filter_map(row).collect());
+            document(key, &Repeat(rows, |_| &members), outputs)
         }
         (_, Err(malformed)) => Err(serde::ser::Error::custom(malformed)),
     }
+}
+
+fn whole((name, tensor): &NamedTensor) -> Data<'_> {
+    Data::nested(tensor, binary(name))
+}
+
+fn row((name, tensor): &NamedTensor) -> Option<(&str, Data<'_>)> {
+    Some((name, Data::rows(tensor, binary(name))?))
 }
 
 /// How many rows all outputs have.

@@ -22,8 +22,8 @@ use torpor_tensor::{DType, NamedTensor, Signature, TensorSpec};
 const MAX_COLUMNS: usize = 64 * 1024;
 
 #[derive(Deserialize)]
-#[serde(expecting = "an object with `columns` and `data`")]
-struct RawSplit<'a> {
+#[serde(expecting = "a table, which is an object with `columns` and `data`")]
+pub(super) struct Split<'a> {
     #[serde(borrow)]
     columns: Option<Vec<&'a RawValue>>,
     #[serde(borrow)]
@@ -31,14 +31,12 @@ struct RawSplit<'a> {
 }
 
 /// Reads `{"columns": [name, …], "data": [[cell, …], …]}`.
-pub(super) fn split(text: &str, signature: &Signature) -> Result<Vec<NamedTensor>, Malformed> {
+pub(super) fn split(raw: &Split<'_>, signature: &Signature) -> Result<Vec<NamedTensor>, Malformed> {
     let key = "dataframe_split";
-    let raw: RawSplit =
-        serde_json::from_str(text).map_err(|error| Malformed(format!("`{key}` is no table: {error}")))?;
     if !raw.data.get().starts_with('[') {
         return Err(Malformed(format!("`{key}`: its `data` must be an array of rows")));
     }
-    let Some(columns) = raw.columns else {
+    let Some(columns) = &raw.columns else {
         return Err(Malformed(format!("`{key}` has no `columns`")));
     };
     let columns: Vec<String> = columns.iter().map(|column| column_name(column.get())).collect();
@@ -48,6 +46,9 @@ pub(super) fn split(text: &str, signature: &Signature) -> Result<Vec<NamedTensor
     array(raw.data.get(), |row| {
         if !row.starts_with('[') {
             return Err(frame.no_row("an array of cells"));
+        }
+        if let Cells::All(_) = frame.cells {
+            return frame.whole_row(row);
         }
         let rest = array(row, |cell| frame.cell(cell))?;
         frame.end_row()?;
@@ -191,6 +192,24 @@ impl<'a> Frame<'a> {
         }
     }
 
+    /// Reads the cells of all columns at once, and returns what follows their array, where one input takes them all.
+    fn whole_row<'t>(&mut self, text: &'t str) -> Result<&'t str, Malformed> {
+        let (row, key, columns) = (self.row, self.key, self.columns.len());
+        let Cells::All(values) = &mut self.cells else { return Err(self.no_row("an array of numbers")) };
+        let misfit = |what| Malformed(format!("input `{}`, row {row} of `{key}`: {what}", self.specs[0].name));
+        let rest = values.push(text).map_err(misfit)?;
+        match values.dims() {
+            Some([count]) if *count == columns as u64 => {}
+            Some([count]) => {
+                let text = format!("row {row} of `{key}` has {count} cells, but there are {columns} columns");
+                return Err(Malformed(text));
+            }
+            _ => return Err(misfit("its cells are arrays, and the input takes a number of each column".to_owned())),
+        }
+        self.row += 1;
+        Ok(rest)
+    }
+
     /// Reads the next cell of the row, which is a text that is not quoted.
     pub(super) fn text(&mut self, cell: &[u8]) -> Result<(), Malformed> {
         let column = self.next()?;
@@ -306,6 +325,10 @@ mod tests {
         Signature { inputs: specs.iter().map(spec).collect(), outputs: vec![] }
     }
 
+    fn split(text: &str, signature: &Signature) -> Result<Vec<NamedTensor>, Malformed> {
+        super::split(&serde_json::from_str(text).map_err(|error| Malformed(error.to_string()))?, signature)
+    }
+
     fn shown_inputs(inputs: Result<Vec<NamedTensor>, Malformed>) -> String {
         let input = |(name, tensor): &NamedTensor| format!("{name} {} {:?}", tensor.shape(), &tensor.data()[..]);
         inputs.map_or_else(|error| error.to_string(), |inputs| inputs.iter().map(input).collect::<Vec<_>>().join("; "))
@@ -350,8 +373,8 @@ mod tests {
             let found = shown_inputs(split(text, signature));
             assert!(found.starts_with(expected), "{found}");
         };
-        check("7", &two, "`dataframe_split` is no table: invalid type: integer `7`, expected an object with");
-        check(r#"{"columns":["x","y"]}"#, &two, "`dataframe_split` is no table: missing field `data`");
+        check("7", &two, "invalid type: integer `7`, expected a table, which is");
+        check(r#"{"columns":["x","y"]}"#, &two, "missing field `data`");
         check(r#"{"data":[]}"#, &two, "`dataframe_split` has no `columns`");
         check(r#"{"columns":["x"],"data":7}"#, &two, "`dataframe_split`: its `data` must be an array of rows");
         check(r#"{"columns":["x","y"],"data":[7]}"#, &two, "row 0 of `dataframe_split` must be an array of cells");
@@ -380,12 +403,12 @@ mod tests {
         check(
             r#"{"columns":["a","b"],"data":[[1,256]]}"#,
             &matrix,
-            "column `b`, row 0 of `dataframe_split`: it is 256, which is no",
+            "input `x`, row 0 of `dataframe_split`: element 1 is 256, which is no",
         );
         check(
             r#"{"columns":["a","b"],"data":[[1,[2]]]}"#,
             &matrix,
-            "column `b`, row 0 of `dataframe_split`: it is an array",
+            "input `x`, row 0 of `dataframe_split`: element 1 is an array",
         );
         let check = |text: &str, expected: &str| assert_eq!(shown_inputs(records(text, &matrix)), expected);
         check("7", "`dataframe_records` must be an array of objects");
