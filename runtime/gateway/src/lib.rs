@@ -80,7 +80,7 @@ pub mod fuzzing {
     /// # Panics
     /// When the two ways in which a request may be read do not agree.
     pub fn infer_request(body: &[u8]) {
-        let signature = torpor_tensor::Signature::default();
+        let signature = Signature::default();
         let read = open_inference::infer_request(body, &signature);
         assert_eq!(read, open_inference::any_request(body, &signature), "the ways of reading a request differ");
     }

@@ -8,10 +8,7 @@ mod form;
 
 use super::{
     Malformed,
-    json::{
-        Binary, Data, inputs,
-        outputs::{self, Members},
-    },
+    json::{Binary, Data, inputs, outputs::Members},
     media::MediaType,
 };
 use serde_json::{Value, json, value::RawValue};

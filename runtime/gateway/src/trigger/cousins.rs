@@ -59,7 +59,7 @@ pub(super) fn named(path: AtPath) -> Result<At, ApiError> {
 pub(crate) fn router(functions: Functions, default_model: Option<FunctionName>) -> Router {
     let own_first = middleware::from_fn_with_state(functions.clone(), own_path);
     Router::new()
-        .route("/", get(async || protocol::page()).fallback(only::<OpenInference>(["GET", "HEAD"])))
+        .route("/", reading::<OpenInference>(get(async || protocol::page())))
         // TF Serving, and version 1 of KServe.
         .route("/v1/models", reading::<OpenInference>(get(openai::models)))
         .route("/v1/models/{model}", model(get(tf_serving::status)))
@@ -96,26 +96,28 @@ impl Form for OpenInference {
     }
 }
 
-fn reading<F: Form + Send + 'static>(route: MethodRouter<Host>) -> MethodRouter<Host> {
-    route.fallback(only::<F>(["GET", "HEAD"]))
+fn reading<F: Form + 'static>(route: MethodRouter<Host>) -> MethodRouter<Host> {
+    only::<F>(route, &["GET", "HEAD"])
 }
 
-fn writing<F: Form + Send + 'static>(route: MethodRouter<Host>) -> MethodRouter<Host> {
-    route.fallback(only::<F>(["POST"]))
+fn writing<F: Form + 'static>(route: MethodRouter<Host>) -> MethodRouter<Host> {
+    only::<F>(route, &["POST"])
 }
 
 /// A model of TF Serving: its status, and what `:predict` and its like do.
 fn model(route: MethodRouter<Host>) -> MethodRouter<Host> {
-    route.post(tf_serving::call).fallback(only::<OpenInference>(["GET", "HEAD", "POST"]))
+    only::<OpenInference>(route.post(tf_serving::call), &["GET", "HEAD", "POST"])
 }
 
 fn predictions() -> MethodRouter<Host> {
-    post(torchserve::predictions).put(torchserve::predictions).fallback(only::<TorchServe>(["POST", "PUT"]))
+    only::<TorchServe>(post(torchserve::predictions).put(torchserve::predictions), &["POST", "PUT"])
 }
 
-/// Says which methods there are.
-fn only<F: Form>(allowed: impl IntoIterator<Item = &'static str> + Clone) -> impl AsyncFn(Request) -> As<F> + Clone {
-    async move |request: Request| ApiError::method_not_allowed(request.method(), allowed.clone()).into()
+/// Says which methods there are, to who comes with another.
+fn only<F: Form + 'static>(route: MethodRouter<Host>, allowed: &'static [&'static str]) -> MethodRouter<Host> {
+    route.fallback(async move |request: Request| {
+        As::<F>::from(ApiError::method_not_allowed(request.method(), allowed.iter().copied()))
+    })
 }
 
 /// Calls the function whose own path this is, if there is one.
