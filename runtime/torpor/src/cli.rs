@@ -22,7 +22,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a host that serves the functions of manifests.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Check manifests, and report all mistakes of all files at once.
     ///
     /// Where a manifest joins runs of a model (`batch`), its bundle is looked at too if it is there: whether the model can be run so.
