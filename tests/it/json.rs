@@ -186,7 +186,10 @@ fn the_fields_of_commands_on_bundles() {
     let with_files = stage.bundle("command-files");
     Recipe::of("command-files").pack(&with_files);
     stage.keys.sign(&with_files);
-    let bundles = [&bundle, &described, &snapshot, &two_files, &with_files];
+    let with_task = stage.bundle("embed");
+    Recipe::of("embed").pack(&with_task);
+    stage.keys.sign(&with_task);
+    let bundles = [&bundle, &described, &snapshot, &two_files, &with_files, &with_task];
     check("torpor inspect", &bundles.map(|bundle| run([&"inspect", bundle]).ok().json()));
     let policy = "[[publisher]]\nname = \"dev\"\nkey = \"dev.pub.pem\"\nfunctions = [\"*\"]\nexpires = 2990-01-01\n\
                   [[rule]]\nfunctions = [\"*\"]\npublishers = [\"dev\"]\nthreshold = 1\n";

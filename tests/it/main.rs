@@ -29,12 +29,16 @@ mod labels; // what a model's outputs stand for
 mod lifecycle; // cold, waking, warm and back; queues, failures, nothing that grows
 mod metrics; // `/metrics` is OpenMetrics, right, and closed to callers
 mod misuse; // what a guest does wrong with models and tensors, and that only it is hurt
+mod mlflow; // MLflow's scoring protocol and SageMaker's containers
+mod openai; // OpenAI's interface for embeddings
 mod overload; // more requests, connections and bad callers than a host can bear
 mod project; // what `torpor new` makes builds, packs, signs, serves and answers
 mod readme; // the README's commands do what it says
 mod schema; // somebody else's validator reads the JSON Schema of manifests
 mod snapshot; // modules that are initialized when they are packed
 mod terminal; // colour and progress, for people alone
+mod tf_serving; // TF Serving over REST, and version 1 of KServe
 mod tools; // other people's tools check bundles, as docs/bundles.md says
+mod torchserve; // TorchServe over REST
 mod trace; // where the time of calls went, as the host remembers it
 mod trust; // signatures, the trust policy, and bytes that were tampered with

@@ -27,12 +27,46 @@ pub struct Config {
     pub license: Option<String>,
     /// What it takes and gives; `None` for a function that only answers HTTP.
     pub signature: Option<Signature>,
+    /// What it is made for, where that is something that a protocol knows.
+    pub task: Option<Task>,
     /// Its models.
     pub models: BTreeMap<ModelName, ModelConfig>,
     /// The files that it has for its module, as paths such as `fixture/labels.txt`.
     pub files: BTreeSet<String>,
     /// The module of which the bundle's is a snapshot, taken after its initializer had run; `None` where it had none.
     pub snapshot_of: Option<Origin>,
+}
+
+/// What a function is made for. Protocols that are about one task serve the functions that have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// Each text of its only input, which is of `BYTES` and rank 1, gets a row of its only output, which is of `FP32` and rank 2.
+    Embedding,
+}
+
+impl Task {
+    /// The task of this name.
+    pub(crate) fn named(name: &str) -> Result<Self, String> {
+        match name {
+            "embedding" => Ok(Task::Embedding),
+            _ => Err("a task is `embedding`, or nothing is said of it".to_owned()),
+        }
+    }
+
+    /// Checks that a function with `signature` can have this task.
+    pub(crate) fn fits(self, signature: Option<&Signature>) -> Result<(), String> {
+        let Task::Embedding = self;
+        let is = |spec: &TensorSpec, dtype, rank| {
+            spec.dtype == dtype && spec.shape.as_ref().is_some_and(|shape| shape.len() == rank)
+        };
+        match signature.map(|signature| (&signature.inputs[..], &signature.outputs[..])) {
+            Some(([input], [output])) if is(input, DType::Bytes, 1) && is(output, DType::F32, 2) => Ok(()),
+            _ => Err("the task `embedding` takes one `[[input]]` of datatype BYTES with one dimension, and gives one \
+                      `[[output]]` of datatype FP32 with two"
+                .to_owned()),
+        }
+    }
 }
 
 /// What a bundle says of one model.
@@ -81,6 +115,8 @@ pub(crate) struct Wire {
     outputs: Vec<WireTensor>,
     #[serde(default, rename = "snapshotOf", skip_serializing_if = "Option::is_none")]
     snapshot_of: Option<Origin>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    task: Option<Task>,
     version: String,
 }
 
@@ -114,6 +150,7 @@ impl Wire {
             name: config.name.to_string(),
             outputs: config.signature.as_ref().map(|signature| tensors(&signature.outputs)).unwrap_or_default(),
             snapshot_of: config.snapshot_of,
+            task: config.task,
             version: config.version.clone(),
         }
     }
@@ -135,11 +172,15 @@ impl Wire {
             description: text(self.description)?,
             license: text(self.license)?,
             signature: signature(tensors(self.inputs)?, tensors(self.outputs)?)?,
+            task: self.task,
             models: models.collect::<Result<_, String>>()?,
             files: self.files.into_iter().collect(),
             snapshot_of: self.snapshot_of,
         };
         files(&config.files)?;
+        if let Some(task) = config.task {
+            task.fits(config.signature.as_ref())?;
+        }
         if config.models.len() > MAX_ITEMS {
             return Err(format!("it has more than {MAX_ITEMS} models"));
         }
@@ -300,6 +341,7 @@ mod tests {
                 inputs: vec![spec("text", Some(vec![Dim::Any, Dim::Fixed(2)]))],
                 outputs: vec![spec("any rank", None), spec("scalar", Some(vec![]))],
             }),
+            task: None,
             models: BTreeMap::from([(
                 "standard".parse().unwrap(),
                 ModelConfig { format: "onnx".into(), labels: BTreeSet::from(["any rank".into()]) },
@@ -373,6 +415,22 @@ mod tests {
         refused(|config| model(config).labels.extend((0..MAX_ITEMS).map(|n| n.to_string())), "outputs with labels");
         refused(|config| config.signature.as_mut().unwrap().outputs.clear(), "no `[[output]]`");
         refused(|config| config.signature.as_mut().unwrap().outputs[1].name = "any rank".into(), "twice");
+    }
+
+    #[test]
+    fn a_task_fits_its_tensors() {
+        let spec = |name: &str, dtype, shape| TensorSpec { name: name.into(), dtype, shape: Some(shape) };
+        let signature = Signature {
+            inputs: vec![spec("text", DType::Bytes, vec![Dim::Any])],
+            outputs: vec![spec("embedding", DType::F32, vec![Dim::Any, Dim::Fixed(3)])],
+        };
+        let config = Config { task: Some(Task::Embedding), signature: Some(signature), ..config() };
+        let written = String::from_utf8(oci::encode(&Wire::new(&config))).unwrap();
+        assert!(written.ends_with(r#"],"task":"embedding","version":"1.0.0-rc.1"}"#), "{written}");
+        assert_eq!(oci::decode::<Wire>(written.as_bytes()).unwrap().check(), Ok(config));
+        refused(|config| config.task = Some(Task::Embedding), "the task `embedding` takes one `[[input]]`");
+        let unknown = r#"{"name":"a","task":"chat","version":"1"}"#;
+        assert!(oci::decode::<Wire>(unknown.as_bytes()).is_err());
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub(crate) fn config(version: &str) -> Config {
         models: models("onnx", &[]),
         files: BTreeSet::new(),
         snapshot_of: None,
+        task: None,
     }
 }
 

@@ -40,7 +40,7 @@ mod attacks;
 mod forged;
 
 pub use blob::{Blob, Stamp};
-pub use config::{Config, ModelConfig, Origin};
+pub use config::{Config, ModelConfig, Origin, Task};
 pub use digest::{Digest, InvalidDigest};
 pub use error::Error;
 pub use key::{KeyFiles, PrivateKey, keygen};

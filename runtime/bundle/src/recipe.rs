@@ -2,7 +2,7 @@
 
 use crate::{
     Config, Error, ModelConfig,
-    config::{self, MAX_ITEMS},
+    config::{self, MAX_ITEMS, Task},
     part,
     text::Text,
 };
@@ -42,6 +42,7 @@ struct Raw {
     version: Spanned<String>,
     description: Option<Spanned<String>>,
     license: Option<Spanned<String>>,
+    task: Option<Spanned<String>>,
     module: Spanned<String>,
     #[serde(default)]
     model: BTreeMap<Spanned<String>, RawModel>,
@@ -101,6 +102,12 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Recipe, Error> {
     let whole = raw.input.first().or(raw.output.first()).map_or(0..0, Spanned::span);
     let signature = config::signature(tensors(&text, &raw.input)?, tensors(&text, &raw.output)?)
         .map_err(|why| text.mistake(whole, why))?;
+    let task = raw.task.as_ref().map(|task| {
+        at(&text, task, |name| {
+            let task = Task::named(name)?;
+            task.fits(signature.as_ref()).map(|()| task)
+        })
+    });
     Ok(Recipe {
         module: at(&text, &raw.module, |module| path(module))?,
         config: Config {
@@ -109,6 +116,7 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Recipe, Error> {
             description: line(raw.description)?,
             license: line(raw.license)?,
             signature,
+            task: task.transpose()?,
             models: configs,
             files: files.keys().cloned().collect(),
             snapshot_of: None,
@@ -245,6 +253,17 @@ datatype = "BYTES"
     }
 
     #[test]
+    fn a_task_is_kept() {
+        let text = "name = \"a\"\nversion = \"1\"\nmodule = \"a.wasm\"\ntask = \"embedding\"\n\
+                    [[input]]\nname = \"t\"\ndatatype = \"BYTES\"\nshape = [-1]\n\
+                    [[output]]\nname = \"e\"\ndatatype = \"FP32\"\nshape = [-1, 3]\n";
+        assert_eq!(parse(Path::new("bundle.toml"), text).unwrap().config.task, Some(Task::Embedding));
+        let error =
+            parse(Path::new("bundle.toml"), &text.replace("shape = [-1]", "shape = []")).unwrap_err().to_string();
+        assert!(error.starts_with("bundle.toml:4:8: the task `embedding` takes one `[[input]]`"), "{error}");
+    }
+
+    #[test]
     fn a_function_that_only_answers_http_has_no_signature() {
         let text = "name = \"a\"\nversion = \"1\"\nmodule = \"a.wasm\"\n";
         assert_eq!(parse(Path::new("bundle.toml"), text).unwrap().config.signature, None);
@@ -286,6 +305,7 @@ datatype = "BYTES"
         );
         mistake("\"1.0.0\"", "\"1 0\"", "bundle.toml:2:11: a version has");
         mistake("license", "licence", "bundle.toml:3:1: unknown field `licence`, expected one of `name`");
+        mistake("module =", "task = \"chat\"\nmodule =", "bundle.toml:4:8: a task is `embedding`");
         mistake("\"filetype.wasm\"", "\"\"", "bundle.toml:4:10: this is no path");
         mistake("model.standard", "model.Standard", "bundle.toml:6:8: `Standard` is not a model name");
         mistake("model.onnx", "model", "bundle.toml:7:8: add `format`");

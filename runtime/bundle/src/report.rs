@@ -1,7 +1,7 @@
 //! What people and scripts are told about a bundle: `torpor inspect` and `torpor verify`. Needs no store and changes nothing.
 
 use crate::{
-    Digest, Error, Origin, Progress, Rule, TrustPolicy,
+    Digest, Error, Origin, Progress, Rule, Task, TrustPolicy,
     config::sign,
     digest::Piece,
     judge,
@@ -30,6 +30,9 @@ pub struct Report {
     /// Its license.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
+    /// What it is made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
     /// What it takes; empty for a function that only answers HTTP.
     pub inputs: Vec<TensorReport>,
     /// What it gives; empty for a function that only answers HTTP.
@@ -259,6 +262,7 @@ fn report(layout: &Layout, contents: &Contents, progress: &dyn Progress) -> Resu
         version: config.version.clone(),
         description: config.description.clone(),
         license: config.license.clone(),
+        task: config.task,
         inputs: config.signature.as_ref().map(|signature| tensors(&signature.inputs)).unwrap_or_default(),
         outputs: config.signature.as_ref().map(|signature| tensors(&signature.outputs)).unwrap_or_default(),
         module: ModuleLayer { digest, size, snapshot_of: config.snapshot_of },

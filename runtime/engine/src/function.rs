@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::{Notify, oneshot};
-use torpor_bundle::{Bundle, Verified};
+use torpor_bundle::{Bundle, Task, Verified};
 use torpor_manifest::Manifest;
 use torpor_telemetry::{FunctionMetrics, Outcome, Phase, SleepCause};
 use torpor_tensor::Signature;
@@ -53,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) capabilities: Arc<Capabilities>,
     pub(crate) metrics: Arc<FunctionMetrics>,
     pub(crate) signature: Arc<Signature>,
+    task: Option<Task>,
     recipe: Arc<Recipe>,
     version: String,
     digest: String,
@@ -157,6 +158,7 @@ impl Function {
             capabilities: Arc::new(capabilities),
             metrics: Arc::new(metrics),
             signature: Arc::new(bundle.config.signature.clone().unwrap_or_default()),
+            task: bundle.config.task,
             recipe,
             version: bundle.config.version.clone(),
             digest: bundle.manifest_digest.to_string(),
@@ -185,6 +187,11 @@ impl Function {
     /// The inputs and outputs that its bundle declares; empty for a function that only serves HTTP.
     pub fn signature(&self) -> &Arc<Signature> {
         &self.inner.signature
+    }
+
+    /// Whether its bundle says that it gives embeddings: for each text of its only input a row of its only output.
+    pub fn gives_embeddings(&self) -> bool {
+        self.inner.task == Some(Task::Embedding)
     }
 
     /// Whose signatures made its bundle runnable, by name.

@@ -1,4 +1,4 @@
-//! What callers reach: the inference protocol under `/v2`, and every function's own path.
+//! What callers reach: the inference protocol under `/v2`, those of other servers at their paths, and every function's own path.
 
 use crate::{Functions, error::ApiError, trigger};
 use axum::{
@@ -8,8 +8,10 @@ use axum::{
     routing::{MethodRouter, get, post},
 };
 use serde_json::{Value, json};
+use torpor_manifest::FunctionName;
 
-pub(crate) fn router(functions: Functions) -> Router {
+/// `default_model` answers where a protocol's paths name none.
+pub(crate) fn router(functions: Functions, default_model: Option<FunctionName>) -> Router {
     use trigger::inference::{infer, metadata, ready};
     Router::new()
         .route("/v2", only_get(get(server)))
@@ -22,7 +24,8 @@ pub(crate) fn router(functions: Functions) -> Router {
         .route("/v2/models/{model}/versions/{version}/ready", only_get(get(ready)))
         .route("/v2/models/{model}/versions/{version}/infer", only_post(post(infer)))
         .fallback(function)
-        .with_state(functions)
+        .with_state(functions.clone())
+        .merge(trigger::cousins::router(functions, default_model))
 }
 
 fn only_get(route: MethodRouter<Functions>) -> MethodRouter<Functions> {
@@ -42,6 +45,8 @@ async fn server() -> Json<Value> {
 async fn function(State(functions): State<Functions>, request: Request) -> Result<Response, ApiError> {
     match functions.by_path(request.uri().path()) {
         Some(function) => trigger::http::call(&function?, request).await,
-        None => Err(ApiError::not_found("no function has this path; `torpor ps` lists the functions and their paths")),
+        None => Err(ApiError::not_found(
+            "no function has this path; `torpor ps` lists the functions and their paths, and `/` the protocols",
+        )),
     }
 }

@@ -1,8 +1,12 @@
 //! The one place where an error becomes a status and a body.
 //!
-//! The body is the Open Inference Protocol's `{"error": "…"}`, for HTTP triggers too; the operator's also has `help`. A caller's
-//! never holds a backend's text, a
-//! trap's text or a path: those went to the log where they came up.
+//! The body is the Open Inference Protocol's `{"error": "…"}`, for HTTP triggers too; the operator's also has `help`. A protocol that
+//! has another body says so by its [`Form`]. A caller's never holds a backend's text, a trap's text or a path: those went to the log
+//! where they came up.
+
+mod form;
+
+pub(crate) use form::{As, Form, MlFlow, OpenAi, TorchServe};
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, StatusCode, header};
@@ -30,6 +34,7 @@ enum Code {
     Unavailable,
     BodyTimeout,
     BodyTooLarge,
+    MediaType,
     Overloaded { retry_after: Duration },
     Deadline,
     Failed,
@@ -57,6 +62,10 @@ impl ApiError {
     pub(crate) fn body_too_large(function: &FunctionName, limit: ByteSize) -> Self {
         let text = format!("the body is larger than {limit}, the limit of `{function}`");
         ApiError { code: Code::BodyTooLarge, text, help: None }
+    }
+
+    pub(crate) fn media_type(text: impl Into<String>) -> Self {
+        ApiError { code: Code::MediaType, text: text.into(), help: None }
     }
 
     pub(crate) fn body_timeout(function: &FunctionName) -> Self {
@@ -107,9 +116,9 @@ impl From<CallError> for ApiError {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let status = match self.code {
+impl ApiError {
+    fn status(&self) -> StatusCode {
+        match self.code {
             Code::BadRequest => StatusCode::BAD_REQUEST,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -118,15 +127,15 @@ impl IntoResponse for ApiError {
             Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Code::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Code::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Code::Deadline => StatusCode::GATEWAY_TIMEOUT,
             Code::Failed => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        let mut body = serde_json::json!({ "error": self.text });
-        if let Some(help) = self.help {
-            body["help"] = help.into();
         }
-        let mut response = (status, axum::Json(body)).into_response();
+    }
+
+    fn into_response_with(self, body: serde_json::Value) -> Response {
+        let mut response = (self.status(), axum::Json(body)).into_response();
         match self.code {
             Code::MethodNotAllowed { allowed } => {
                 // Methods are tokens, which every header may hold.
@@ -142,5 +151,15 @@ impl IntoResponse for ApiError {
             _ => {}
         }
         response
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut body = serde_json::json!({ "error": self.text });
+        if let Some(help) = &self.help {
+            body["help"] = help.as_str().into();
+        }
+        self.into_response_with(body)
     }
 }

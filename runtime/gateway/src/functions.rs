@@ -91,6 +91,8 @@ pub(crate) struct Served {
     pub(crate) function: Function,
     /// The number of its revision, which the protocols call its version.
     pub(crate) revision: u64,
+    /// When that was deployed, in seconds since 1970.
+    pub(crate) since: u64,
 }
 
 /// A function as the admin interface shows it.
@@ -260,7 +262,7 @@ impl Functions {
         };
         let function = entry.answering()?;
         // What is deployed has a revision; 0 is none that anybody could mean.
-        let revision = entry.revision.as_ref().map_or(0, |revision| revision.number);
+        let (revision, since) = entry.revision.as_ref().map_or((0, 0), |revision| (revision.number, revision.deployed));
         match version {
             Some(version) if version != function.version() && version.parse() != Ok(revision) => {
                 let (has, version) = (function.version(), shown(version));
@@ -268,8 +270,15 @@ impl Functions {
                     "`{name}` has no version `{version}`, only `{revision}`, which is `{has}` by its bundle"
                 )))
             }
-            _ => Ok(Served { function, revision }),
+            _ => Ok(Served { function, revision, since }),
         }
+    }
+
+    /// The names of all that [`Functions::model`] knows, also of those that could not be deployed.
+    pub(crate) fn model_names(&self) -> Vec<String> {
+        let table = self.table.load();
+        let serves = |entry: &&Entry| entry.manifest().is_none_or(|manifest| manifest.trigger.inference.is_some());
+        table.entries().filter(serves).map(|entry| entry.name().to_string()).collect()
     }
 
     /// The function whose HTTP trigger has `path`; `None` if there is none.

@@ -17,18 +17,70 @@ pub use deployments::{
 };
 pub use functions::{Answerer, Entry, Functions, Revision, RouteTaken, Table, check_routes};
 pub use listen::Limits;
+pub use protocol::{Carried, PROTOCOLS, Protocol};
 
 /// The parsers that fuzz targets reach, and the test that replays their corpora; they are nobody else's business.
 #[doc(hidden)]
 pub mod fuzzing {
-    use crate::protocol::open_inference;
+    use crate::protocol::{media::MediaType, mlflow, open_inference, openai, tf_serving, torchserve};
+    use torpor_tensor::{DType, Dim, Signature, TensorSpec};
+
+    /// Functions that take what the interfaces tell apart: one tensor of texts, one matrix, and several of both.
+    fn signatures() -> [Signature; 3] {
+        let spec = |name: &str, dtype, rank| TensorSpec { name: name.into(), dtype, shape: Some(vec![Dim::Any; rank]) };
+        let texts = || spec("text", DType::Bytes, 1);
+        let inputs = [
+            vec![texts()],
+            vec![spec("x", DType::F32, 2)],
+            vec![spec("x", DType::I32, 1), spec("flag", DType::Bool, 1), texts(), spec("y", DType::F64, 2)],
+        ];
+        inputs.map(|inputs| Signature { inputs, outputs: Vec::new() })
+    }
+
+    /// Reads requests of TF Serving.
+    ///
+    /// # Panics
+    /// When the two ways in which a request may be read do not agree.
+    pub fn tf_serving_request(body: &[u8]) {
+        for signature in signatures() {
+            let read = tf_serving::predict_request(body, &signature);
+            assert_eq!(read, tf_serving::any_request(body, &signature), "the ways of reading a request differ");
+            let _ = tf_serving::examples(body, &signature);
+        }
+    }
+
+    /// Reads a request of TorchServe. The first line is its content type.
+    pub fn torchserve_request(text: &[u8]) {
+        let (media, body) = media(text);
+        for signature in signatures() {
+            let _ = torchserve::predict_request(&media, body, &signature);
+        }
+    }
+
+    /// Reads a request of MLflow. The first line is its content type.
+    pub fn mlflow_request(text: &[u8]) {
+        let (media, body) = media(text);
+        for signature in signatures() {
+            let _ = mlflow::invocation(&media, body, &signature);
+        }
+    }
+
+    /// Reads a request of OpenAI for embeddings.
+    pub fn openai_request(body: &[u8]) {
+        let _ = openai::embeddings_request(body);
+    }
+
+    fn media(text: &[u8]) -> (MediaType, &[u8]) {
+        let end = text.iter().position(|&byte| byte == b'\n').unwrap_or(text.len());
+        (MediaType::parse(&String::from_utf8_lossy(&text[..end])), text.get(end + 1..).unwrap_or_default())
+    }
 
     /// Reads a request for a model that takes and gives nothing; its tensors are read all the same.
     ///
     /// # Panics
     /// When the two ways in which a request may be read do not agree.
     pub fn infer_request(body: &[u8]) {
-        let signature = torpor_tensor::Signature::default();
+        let signature = Signature::default();
         let read = open_inference::infer_request(body, &signature);
         assert_eq!(read, open_inference::any_request(body, &signature), "the ways of reading a request differ");
     }
@@ -54,6 +106,7 @@ pub mod measuring {
 use listen::Listener;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::sync::watch;
+use torpor_manifest::FunctionName;
 use torpor_telemetry::Metrics;
 
 /// Connections of the admin listener. Its users are the operator and one collector of metrics.
@@ -70,6 +123,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long requests that run may still take once the host is told to stop.
     pub drain: Duration,
+    /// The function that answers where a protocol's paths name none; the only one, where there is one, without it.
+    pub default_model: Option<FunctionName>,
 }
 
 /// Why the gateway could not be built.
@@ -107,6 +162,7 @@ pub struct Gateway {
     data: Listener,
     admin: Listener,
     drain: Duration,
+    default_model: Option<FunctionName>,
 }
 
 impl Gateway {
@@ -123,7 +179,7 @@ impl Gateway {
         };
         let data = bind(config.data, "--listen", config.limits).await?;
         let admin = bind(config.admin, "--admin", Limits { connections: ADMIN_CONNECTIONS, ..config.limits }).await?;
-        Ok(Gateway { data, admin, drain: config.drain })
+        Ok(Gateway { data, admin, drain: config.drain, default_model: config.default_model.clone() })
     }
 
     /// Where callers connect; tells the port where 0 was asked for.
@@ -145,12 +201,16 @@ impl Gateway {
         metrics: Arc<Metrics>,
         shutdown: impl Future<Output = ()>,
     ) {
-        let Gateway { data, admin, drain } = self;
+        let Gateway { data, admin, drain, default_model } = self;
         let (stop_data, data_stops) = watch::channel(false);
         let (stop_admin, admin_stops) = watch::channel(false);
         let connections = metrics.connections().clone();
-        let mut data_task =
-            tokio::spawn(data.run(data::router(functions.clone()), connections, data_stops.clone(), drain));
+        let mut data_task = tokio::spawn(data.run(
+            data::router(functions.clone(), default_model),
+            connections,
+            data_stops.clone(),
+            drain,
+        ));
         let admin_router = admin::router(functions, deployments, metrics, data_stops);
         let admin_task = tokio::spawn(admin.run(admin_router, Default::default(), admin_stops, Duration::from_secs(1)));
 

@@ -1,6 +1,16 @@
 //! Protocols as pure functions between bytes and calls. No I/O, no async, no engine: what parses here can be fuzzed alone.
 
+pub(crate) mod json;
+pub(crate) mod media;
+pub(crate) mod mlflow;
 pub(crate) mod open_inference;
+pub(crate) mod openai;
+mod table;
+pub(crate) mod tf_serving;
+pub(crate) mod torchserve;
+
+pub(crate) use table::page;
+pub use table::{Carried, PROTOCOLS, Protocol};
 
 /// What is wrong with a request. The text is for the caller.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

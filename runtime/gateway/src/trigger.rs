@@ -1,7 +1,12 @@
 //! From a request to a call of a function, and from its answer to a response.
 
+pub(crate) mod cousins;
 pub(crate) mod http;
 pub(crate) mod inference;
+mod mlflow;
+mod openai;
+mod tf_serving;
+mod torchserve;
 
 use ::http::HeaderValue;
 use std::{fmt::Write, time::Duration};

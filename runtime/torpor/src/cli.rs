@@ -22,7 +22,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a host that serves the functions of manifests.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Check manifests, and report all mistakes of all files at once.
     ///
     /// Where a manifest joins runs of a model (`batch`), its bundle is looked at too if it is there: whether the model can be run so.
@@ -91,6 +91,9 @@ pub(crate) struct Serve {
     /// Where the operator connects; a loopback address.
     #[arg(long, value_name = "ADDRESS", env = "TORPOR_ADMIN", default_value = "127.0.0.1:8081")]
     pub(crate) admin: SocketAddr,
+    /// The function that answers where a protocol's paths name none, as those of MLflow and SageMaker do. Without this the only one does.
+    #[arg(long, value_name = "FUNCTION", env = "TORPOR_DEFAULT_MODEL")]
+    pub(crate) default_model: Option<FunctionName>,
     /// Write both addresses to this file as JSON once the host serves, for programs that let it choose its ports.
     #[arg(long, value_name = "FILE")]
     pub(crate) addresses: Option<PathBuf>,

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command, output: &Output) -> Result<(), Failure> {
     match command {
-        Command::Serve(arguments) => command::serve::run(arguments, output),
+        Command::Serve(arguments) => command::serve::run(*arguments, output),
         Command::Check(arguments) => command::check::run(&arguments, output),
         Command::Schema => {
             output.document(&torpor_manifest::json_schema());

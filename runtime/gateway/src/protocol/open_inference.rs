@@ -4,22 +4,22 @@
 //! numbers, booleans or strings. The binary tensor extension is not supported, and is refused by name.
 
 mod direct;
-mod elements;
 #[cfg(test)]
 mod properties;
-mod text;
 mod write;
 
-pub(crate) use write::{infer_response, infer_response_size, model_metadata};
+pub(crate) use write::{infer_response, model_metadata};
 
-use super::{Malformed, shown};
+use super::{
+    Malformed,
+    json::{MAX_RANK, elements},
+    shown,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use torpor_tensor::{DType, NamedTensor, Shape, Signature};
 
-/// Dimensions that one tensor may have. ONNX Runtime and its peers take no more than 8 in most operators.
-const MAX_RANK: usize = 32;
 /// Tensors in one request.
 const MAX_TENSORS: usize = 256;
 

@@ -5,7 +5,10 @@ use crate::{
     Functions,
     error::ApiError,
     functions::Served,
-    protocol::open_inference::{self, InferRequest},
+    protocol::{
+        json,
+        open_inference::{self, InferRequest},
+    },
 };
 use axum::{
     extract::{FromRequestParts, Path, Request},
@@ -47,7 +50,7 @@ impl FromRequestParts<Functions> for Model {
     }
 }
 
-pub(crate) async fn metadata(Model(Served { function, revision }): Model) -> Response {
+pub(crate) async fn metadata(Model(Served { function, revision, .. }): Model) -> Response {
     let name = function.manifest().name.as_str();
     axum::Json(open_inference::model_metadata(name, revision, function.signature())).into_response()
 }
@@ -60,13 +63,16 @@ pub(crate) async fn ready(Model(Served { function, .. }): Model) -> Response {
     (status, axum::Json(body)).into_response()
 }
 
-pub(crate) async fn infer(Model(Served { function, revision }): Model, request: Request) -> Result<Response, ApiError> {
+pub(crate) async fn infer(
+    Model(Served { function, revision, .. }): Model,
+    request: Request,
+) -> Result<Response, ApiError> {
     let arrived = Instant::now();
     let read = read_request(&function, request).await;
     let InferRequest { id, inputs, outputs } = read.inspect_err(|_| function.count_refused(arrived))?;
     let answer = function.predict(inputs).await?;
     let tensors = select(answer.value, outputs);
-    let body = off_thread(open_inference::infer_response_size(&tensors), move || {
+    let body = off_thread(json::size(&tensors), move || {
         let name = &function.manifest().name;
         open_inference::infer_response(name.as_str(), revision, id.as_deref(), &tensors).map_err(|error| {
             tracing::warn!(function = %name, %error, "an output cannot be written as JSON");
@@ -91,7 +97,7 @@ async fn read_request(function: &Function, request: Request) -> Result<InferRequ
     parsed.map_err(|malformed| ApiError::bad_request(malformed.to_string()))
 }
 
-async fn read_body(function: &Function, request: Request) -> Result<Bytes, ApiError> {
+pub(super) async fn read_body(function: &Function, request: Request) -> Result<Bytes, ApiError> {
     let manifest = function.manifest();
     check_declared_length(request.headers(), manifest)?;
     let limit = usize::try_from(manifest.limits.body.as_u64()).unwrap_or(usize::MAX);
@@ -142,7 +148,10 @@ fn select(mut outputs: Vec<NamedTensor>, wanted: Option<Vec<String>>) -> Vec<Nam
 }
 
 /// Does work on `size` bytes, here if it is little.
-async fn off_thread<T: Send + 'static>(size: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+pub(super) async fn off_thread<T: Send + 'static>(
+    size: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
     if size <= INLINE {
         return Ok(work());
     }

@@ -107,6 +107,9 @@ fn render(report: &Report) -> String {
             let _ = writeln!(text, "{what:7} {value}");
         }
     }
+    if let Some(torpor_bundle::Task::Embedding) = report.task {
+        let _ = writeln!(text, "task    embedding");
+    }
     let row = |what: String, format: String, size, digest: Digest| [what, format, bytes(size), digest.to_string()];
     let snapshot = if report.module.snapshot_of.is_some() { "snapshot" } else { "" };
     let module = row("module".to_owned(), snapshot.to_owned(), report.module.size, report.module.digest);

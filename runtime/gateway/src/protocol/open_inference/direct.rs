@@ -3,7 +3,10 @@
 //!
 //! It says nothing of what is wrong, and is not meant to take every request: where it gives up, the request is read again as a whole.
 
-use super::{InferRequest, MAX_RANK, MAX_TENSORS, RawOutput, elements, text::spaces, wanted};
+use super::{
+    super::json::{elements, text::spaces},
+    InferRequest, MAX_RANK, MAX_TENSORS, RawOutput, wanted,
+};
 use serde::{Deserialize, de::IgnoredAny};
 use torpor_tensor::{DType, NamedTensor, Shape, Signature};
 

@@ -1,7 +1,7 @@
 //! The letters of JSON, for what is read without serde: spaces and strings. Texts are UTF-8 already.
 
 /// `text` without the white space at its beginning.
-pub(super) fn spaces(mut text: &[u8]) -> &[u8] {
+pub(in crate::protocol) fn spaces(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..] = text {
         text = rest;
     }
@@ -10,7 +10,7 @@ pub(super) fn spaces(mut text: &[u8]) -> &[u8] {
 
 /// Appends the characters of a string to `bytes`, escapes resolved, and returns what follows it. `text` begins behind the
 /// opening quote. `None` where it is no string: without an end, with a control character, with an escape that means nothing.
-pub(super) fn string<'t>(mut text: &'t [u8], bytes: &mut Vec<u8>) -> Option<&'t [u8]> {
+pub(in crate::protocol) fn string<'t>(mut text: &'t [u8], bytes: &mut Vec<u8>) -> Option<&'t [u8]> {
     loop {
         let (plain, special) = text.split_at(plain(text));
         bytes.extend_from_slice(plain);
@@ -57,7 +57,7 @@ fn hexadecimal(text: &[u8]) -> Option<(u32, &[u8])> {
 }
 
 /// How many bytes there are before the first that ends or interrupts a string: a quote, a backslash, a control character.
-fn plain(text: &[u8]) -> usize {
+pub(super) fn plain(text: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 0xff;
     const HIGH: u64 = ONES * 0x80;
     // The highest bit of each byte below `limit`. A byte above the lowest such one may be marked in error; none below it is.

@@ -1,0 +1,15 @@
+//! JSON as the protocols have it in common: arrays of elements to tensors and back. Nothing here makes a tree of values, so what a
+//! request takes is its text and its tensors.
+
+pub(super) mod elements;
+pub(super) mod inputs;
+pub(super) mod outputs;
+pub(super) mod text;
+pub(super) mod walk;
+mod write;
+
+pub(crate) use write::size;
+pub(super) use write::{Binary, Data};
+
+/// Dimensions that one tensor may have. ONNX Runtime and its peers take no more than 8 in most operators.
+pub(super) const MAX_RANK: usize = 32;

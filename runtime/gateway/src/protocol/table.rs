@@ -1,0 +1,169 @@
+//! What each protocol carries: for the page at `/`, and for the documentation. A protocol is a file beside this one, its tests and its
+//! row here.
+
+use std::fmt::Write;
+
+/// A protocol that clients may speak.
+#[derive(Debug, Clone, Copy)]
+pub struct Protocol {
+    /// What its users call it.
+    pub name: &'static str,
+    /// Where it is: the beginnings of its paths, or the name of its service.
+    pub at: &'static str,
+    /// Each feature, and whether it is carried.
+    pub features: &'static [(&'static str, Carried)],
+}
+
+/// Whether a feature of a protocol is carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carried {
+    /// As the protocol says.
+    Works,
+    /// As this says, where a protocol leaves it open or a function is something else than a model.
+    As(&'static str),
+    /// Not at all, for this reason.
+    Not(&'static str),
+}
+
+use Carried::{As, Not, Works};
+
+/// All protocols.
+pub const PROTOCOLS: &[Protocol] = &[
+    Protocol {
+        name: "Open Inference Protocol, REST",
+        at: "/v2",
+        features: &[
+            ("server and model metadata, live, ready", Works),
+            ("inference with tensors in JSON, flat or nested", Works),
+            ("requested outputs and `id`", Works),
+            ("versions", As("the number of the current revision, or the version that the bundle declares")),
+        ],
+    },
+    Protocol {
+        name: "TensorFlow Serving, REST",
+        at: "/v1/models",
+        features: &[
+            ("status", As("of the current revision, which is the only version")),
+            ("metadata", As("one signature, `serving_default`")),
+            ("`:predict` in rows (`instances`) and columns (`inputs`)", Works),
+            (
+                "bytes as `{\"b64\": …}`, and outputs named `…_bytes`",
+                As("outputs that are no text, too, whatever their names"),
+            ),
+            ("`/versions/N`", As("the number of the current revision, or the version that the bundle declares")),
+            ("`/labels/L`", As("the version that the bundle declares")),
+            ("`:classify`", As("one output of floats, and one of texts for the classes; else these are numbered")),
+            ("`:regress`", As("one output, a number for each example")),
+            ("examples and context", As("an input for each feature")),
+            ("the tokens `NaN` and `Infinity`", Not("they are no JSON; outputs have `null` in their place")),
+        ],
+    },
+    Protocol {
+        name: "KServe V1",
+        at: "/v1/models",
+        features: &[
+            ("list of models", As("one object, which is also OpenAI's list")),
+            ("ready", As("one object, which is also TensorFlow Serving's status")),
+            ("`:predict`", Works),
+            ("`:explain`", Not("functions give no explanations")),
+        ],
+    },
+    Protocol {
+        name: "TorchServe, REST",
+        at: "/ping, /predictions, /models",
+        features: &[
+            ("`/ping`", Works),
+            ("`/predictions/NAME` and `/predictions/NAME/VERSION`, POST and PUT", Works),
+            ("a raw body", As("for a function with one input of `BYTES`; else it must be JSON")),
+            ("forms", As("the part `data` or `body` is the only input, and others are the inputs of their names")),
+            ("answers", As("one text or one string of bytes as it is, else JSON")),
+            ("`GET /models` and `/models/NAME`", Works),
+            ("registering, scaling and removing models", Not("the operator deploys functions, by manifests")),
+            ("`/explanations`", Not("functions give no explanations")),
+            ("API descriptions (`OPTIONS /`)", Not("`/` lists the protocols")),
+            ("streamed predictions", Not("the inference trigger answers with whole tensors")),
+        ],
+    },
+    Protocol {
+        name: "MLflow scoring",
+        at: "/invocations, /ping, /health, /version",
+        features: &[
+            (
+                "`dataframe_split`, `dataframe_records`, `text/csv`",
+                As("one input of rank 2 takes all columns; else inputs take theirs"),
+            ),
+            ("`instances` and `inputs`", Works),
+            ("`params`", As("each gives the input of its name one value; others are refused")),
+            (
+                "no model in the path",
+                As("the only function, that of `--default-model`, or `X-Amzn-SageMaker-Target-Model`"),
+            ),
+            ("missing values (`null`, empty cells)", Not("a tensor has no word for them")),
+            (
+                "chat, completions (`messages`, `prompt`)",
+                Not("functions take tensors; for embeddings see `/v1/embeddings`"),
+            ),
+        ],
+    },
+    Protocol {
+        name: "SageMaker containers",
+        at: "/ping, /invocations, /models/NAME/invoke",
+        features: &[
+            (
+                "`/ping` and `/invocations`",
+                As("bodies are MLflow's; `text/csv; header=absent` has no first line of names"),
+            ),
+            ("custom attributes", Works),
+            ("many models in one host: listing and invoking", Works),
+            (
+                "many models in one host: loading and unloading",
+                Not("functions wake when they are called, and sleep when they are not"),
+            ),
+        ],
+    },
+    Protocol {
+        name: "OpenAI",
+        at: "/v1/embeddings, /v1/models",
+        features: &[
+            ("embeddings of a text or of several", As("by functions whose bundle has `task = \"embedding\"`")),
+            ("`encoding_format` `float` and `base64`", Works),
+            ("`dimensions`", As("refused, unless it is what the model has")),
+            ("`usage`", As("always 0: functions do not tell how many tokens a text has")),
+            ("tokens as input", Not("each model has tokens of its own")),
+            ("list of models, and one of them", As("of functions that give embeddings")),
+            ("chat, completions and the rest", Not("functions take tensors and give tensors")),
+        ],
+    },
+];
+
+/// The page at `/`: all protocols, as text.
+pub(crate) fn page() -> String {
+    let mut text =
+        String::from("This is Torpor. Its functions answer over these protocols, and at paths of their own.\n");
+    for Protocol { name, at, features } in PROTOCOLS {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n{name}: {at}\n");
+        for (feature, carried) in *features {
+            let _ = match carried {
+                Works => writeln!(text, "  {feature}"),
+                As(how) => writeln!(text, "  {feature}: {how}"),
+                Not(why) => writeln!(text, "  not {feature}: {why}"),
+            };
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_every_protocol_once() {
+        let page = page();
+        for (index, Protocol { name, features, .. }) in PROTOCOLS.iter().enumerate() {
+            assert_eq!(page.matches(&format!("\n{name}: ")).count(), 1, "{name}");
+            assert!(PROTOCOLS[index + 1..].iter().all(|other| other.name != *name) && !features.is_empty(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Any body, behind a line with its type, is a request of TorchServe whose tensors are consistent, or is refused.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|body: &[u8]| torpor_gateway::fuzzing::torchserve_request(body));
