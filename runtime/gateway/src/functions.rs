@@ -272,6 +272,12 @@ impl Functions {
         }
     }
 
+    /// All functions that the protocols for tensors know, by name.
+    pub(crate) fn models(&self) -> Vec<Entry> {
+        let serves = |entry: &&Entry| entry.manifest().is_none_or(|manifest| manifest.trigger.inference.is_some());
+        self.table.load().entries().filter(serves).cloned().collect()
+    }
+
     /// The function whose HTTP trigger has `path`; `None` if there is none.
     pub(crate) fn by_path(&self, path: &str) -> Option<Result<Function, ApiError>> {
         let table = self.table.load();

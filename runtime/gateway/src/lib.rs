@@ -21,7 +21,7 @@ pub use listen::Limits;
 /// The parsers that fuzz targets reach, and the test that replays their corpora; they are nobody else's business.
 #[doc(hidden)]
 pub mod fuzzing {
-    use crate::protocol::open_inference;
+    use crate::protocol::{encoding::Coding, open_inference};
 
     /// Reads a request for a model that takes and gives nothing; its tensors are read all the same.
     ///
@@ -30,7 +30,31 @@ pub mod fuzzing {
     pub fn infer_request(body: &[u8]) {
         let signature = torpor_tensor::Signature::default();
         let read = open_inference::infer_request(body, &signature);
-        assert_eq!(read, open_inference::any_request(body, &signature), "the ways of reading a request differ");
+        assert_eq!(read, open_inference::in_two_passes(body, &signature), "the ways of reading a request differ");
+    }
+
+    /// Reads a request with binary tensors, of which the first two bytes say how long its JSON is.
+    ///
+    /// # Panics
+    /// When a tensor has other bytes than the body.
+    pub fn binary_request(data: &[u8]) {
+        let Some((head, body)) = data.split_first_chunk::<2>() else { return };
+        let (head, body) = (usize::from(u16::from_le_bytes(*head)), bytes::Bytes::copy_from_slice(body));
+        let Ok(request) = open_inference::binary_request(&body, head, &torpor_tensor::Signature::default()) else {
+            return;
+        };
+        let read: usize = request.inputs.iter().map(|(_, tensor)| tensor.data().len()).sum();
+        assert!(body.len() - head <= read, "bytes of the body are no tensor's");
+    }
+
+    /// Inflates a body both ways.
+    ///
+    /// # Panics
+    /// When there is more of it than may be.
+    pub fn encoded_body(body: &[u8]) {
+        for coding in [Coding::Gzip, Coding::Deflate] {
+            assert!(!coding.inflate(body, 1000).is_ok_and(|body| body.len() > 1000), "too much is inflated");
+        }
     }
 }
 
@@ -47,7 +71,8 @@ pub mod measuring {
 
     /// The body of an answer; `None` where JSON cannot carry the tensors.
     pub fn infer_response(outputs: &[NamedTensor]) -> Option<Vec<u8>> {
-        open_inference::infer_response("bench", 1, None, outputs).ok()
+        let outputs: Vec<_> = outputs.iter().map(|(name, tensor)| open_inference::Output::json(name, tensor)).collect();
+        open_inference::infer_response("bench", 1, None, &outputs).ok()
     }
 }
 
@@ -70,6 +95,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long requests that run may still take once the host is told to stop.
     pub drain: Duration,
+    /// Whether callers may load and unload functions.
+    pub model_control: bool,
 }
 
 /// Why the gateway could not be built.
@@ -107,6 +134,7 @@ pub struct Gateway {
     data: Listener,
     admin: Listener,
     drain: Duration,
+    control: bool,
 }
 
 impl Gateway {
@@ -123,7 +151,7 @@ impl Gateway {
         };
         let data = bind(config.data, "--listen", config.limits).await?;
         let admin = bind(config.admin, "--admin", Limits { connections: ADMIN_CONNECTIONS, ..config.limits }).await?;
-        Ok(Gateway { data, admin, drain: config.drain })
+        Ok(Gateway { data, admin, drain: config.drain, control: config.model_control })
     }
 
     /// Where callers connect; tells the port where 0 was asked for.
@@ -145,12 +173,12 @@ impl Gateway {
         metrics: Arc<Metrics>,
         shutdown: impl Future<Output = ()>,
     ) {
-        let Gateway { data, admin, drain } = self;
+        let Gateway { data, admin, drain, control } = self;
         let (stop_data, data_stops) = watch::channel(false);
         let (stop_admin, admin_stops) = watch::channel(false);
         let connections = metrics.connections().clone();
         let mut data_task =
-            tokio::spawn(data.run(data::router(functions.clone()), connections, data_stops.clone(), drain));
+            tokio::spawn(data.run(data::router(functions.clone(), control), connections, data_stops.clone(), drain));
         let admin_router = admin::router(functions, deployments, metrics, data_stops);
         let admin_task = tokio::spawn(admin.run(admin_router, Default::default(), admin_stops, Duration::from_secs(1)));
 

@@ -1,6 +1,9 @@
 //! Protocols as pure functions between bytes and calls. No I/O, no async, no engine: what parses here can be fuzzed alone.
 
+pub(crate) mod classification;
+pub(crate) mod encoding;
 pub(crate) mod open_inference;
+pub(crate) mod openapi;
 
 /// What is wrong with a request. The text is for the caller.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
