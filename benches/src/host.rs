@@ -33,6 +33,7 @@ pub async fn host(stage: &Stage, manifests: Vec<PathBuf>) -> Result<Host> {
             limits: gateway::Limits::default(),
             drain: Duration::ZERO,
             default_model: None,
+            model_control: false,
         },
         libraries: Libraries { onnxruntime: Some(stage.places.onnxruntime.clone()), openvino: None },
         // Nothing starts one unless a manifest asks for it.

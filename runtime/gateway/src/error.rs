@@ -8,6 +8,7 @@ mod form;
 
 pub(crate) use form::{As, Form, MlFlow, OpenAi, TorchServe};
 
+use crate::protocol::encoding::Coding;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, StatusCode, header};
 use std::time::Duration;
@@ -35,6 +36,7 @@ enum Code {
     BodyTimeout,
     BodyTooLarge,
     MediaType,
+    UnsupportedEncoding,
     Overloaded { retry_after: Duration },
     Deadline,
     Failed,
@@ -76,6 +78,13 @@ impl ApiError {
         }
     }
 
+    /// The body of a request for tensors has a content coding that is not read.
+    pub(crate) fn unsupported_encoding() -> Self {
+        let text =
+            format!("the `content-encoding` of the body is not supported; send one of {}, or none", Coding::LIST);
+        ApiError { code: Code::UnsupportedEncoding, text, help: None }
+    }
+
     /// The request comes from where none is taken from.
     pub(crate) fn forbidden(text: impl Into<String>) -> Self {
         ApiError { code: Code::Forbidden, text: text.into(), help: None }
@@ -109,6 +118,7 @@ impl From<CallError> for ApiError {
             | CallError::Overloaded { retry_after, .. }
             | CallError::NoMemory { retry_after, .. } => Code::Overloaded { retry_after },
             CallError::Deadline { .. } => Code::Deadline,
+            CallError::Unloaded { .. } => Code::Unavailable,
             // Not 503: trying again at once would not help, and it is for the operator to act.
             CallError::Unavailable { .. } | CallError::ModelEnded { .. } | CallError::Failed { .. } => Code::Failed,
         };
@@ -128,6 +138,7 @@ impl ApiError {
             Code::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Code::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Code::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Code::Deadline => StatusCode::GATEWAY_TIMEOUT,
             Code::Failed => StatusCode::INTERNAL_SERVER_ERROR,
@@ -142,6 +153,9 @@ impl ApiError {
                 if let Ok(allowed) = HeaderValue::from_str(&allowed) {
                     response.headers_mut().insert(header::ALLOW, allowed);
                 }
+            }
+            Code::UnsupportedEncoding => {
+                response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static(Coding::LIST));
             }
             Code::Overloaded { retry_after } => {
                 // The header has whole seconds.

@@ -276,9 +276,13 @@ impl Functions {
 
     /// The names of all that [`Functions::model`] knows, also of those that could not be deployed.
     pub(crate) fn model_names(&self) -> Vec<String> {
-        let table = self.table.load();
+        self.models().iter().map(|entry| entry.name().to_string()).collect()
+    }
+
+    /// All functions that the protocols for tensors know, by name.
+    pub(crate) fn models(&self) -> Vec<Entry> {
         let serves = |entry: &&Entry| entry.manifest().is_none_or(|manifest| manifest.trigger.inference.is_some());
-        table.entries().filter(serves).map(|entry| entry.name().to_string()).collect()
+        self.table.load().entries().filter(serves).cloned().collect()
     }
 
     /// The function whose HTTP trigger has `path`; `None` if there is none.

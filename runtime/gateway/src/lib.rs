@@ -22,7 +22,7 @@ pub use protocol::{Carried, PROTOCOLS, Protocol};
 /// The parsers that fuzz targets reach, and the test that replays their corpora; they are nobody else's business.
 #[doc(hidden)]
 pub mod fuzzing {
-    use crate::protocol::{media::MediaType, mlflow, open_inference, openai, tf_serving, torchserve};
+    use crate::protocol::{encoding::Coding, media::MediaType, mlflow, open_inference, openai, tf_serving, torchserve};
     use torpor_tensor::{DType, Dim, Signature, TensorSpec};
 
     /// Functions that take what the interfaces tell apart: one tensor of texts, one matrix, and several of both.
@@ -82,7 +82,31 @@ pub mod fuzzing {
     pub fn infer_request(body: &[u8]) {
         let signature = Signature::default();
         let read = open_inference::infer_request(body, &signature);
-        assert_eq!(read, open_inference::any_request(body, &signature), "the ways of reading a request differ");
+        assert_eq!(read, open_inference::in_two_passes(body, &signature), "the ways of reading a request differ");
+    }
+
+    /// Reads a request with binary tensors, of which the first two bytes say how long its JSON is.
+    ///
+    /// # Panics
+    /// When a tensor has other bytes than the body.
+    pub fn binary_request(data: &[u8]) {
+        let Some((head, body)) = data.split_first_chunk::<2>() else { return };
+        let (head, body) = (usize::from(u16::from_le_bytes(*head)), bytes::Bytes::copy_from_slice(body));
+        let Ok(request) = open_inference::binary_request(&body, head, &torpor_tensor::Signature::default()) else {
+            return;
+        };
+        let read: usize = request.inputs.iter().map(|(_, tensor)| tensor.data().len()).sum();
+        assert!(body.len() - head <= read, "bytes of the body are no tensor's");
+    }
+
+    /// Inflates a body both ways.
+    ///
+    /// # Panics
+    /// When there is more of it than may be.
+    pub fn encoded_body(body: &[u8]) {
+        for coding in [Coding::Gzip, Coding::Deflate] {
+            assert!(!coding.inflate(body, 1000).is_ok_and(|body| body.len() > 1000), "too much is inflated");
+        }
     }
 }
 
@@ -99,7 +123,8 @@ pub mod measuring {
 
     /// The body of an answer; `None` where JSON cannot carry the tensors.
     pub fn infer_response(outputs: &[NamedTensor]) -> Option<Vec<u8>> {
-        open_inference::infer_response("bench", 1, None, outputs).ok()
+        let outputs: Vec<_> = outputs.iter().map(|(name, tensor)| open_inference::Output::json(name, tensor)).collect();
+        open_inference::infer_response("bench", 1, None, &outputs).ok()
     }
 }
 
@@ -125,6 +150,8 @@ pub struct Config {
     pub drain: Duration,
     /// The function that answers where a protocol's paths name none; the only one, where there is one, without it.
     pub default_model: Option<FunctionName>,
+    /// Whether callers may load and unload functions.
+    pub model_control: bool,
 }
 
 /// Why the gateway could not be built.
@@ -163,6 +190,7 @@ pub struct Gateway {
     admin: Listener,
     drain: Duration,
     default_model: Option<FunctionName>,
+    control: bool,
 }
 
 impl Gateway {
@@ -179,7 +207,8 @@ impl Gateway {
         };
         let data = bind(config.data, "--listen", config.limits).await?;
         let admin = bind(config.admin, "--admin", Limits { connections: ADMIN_CONNECTIONS, ..config.limits }).await?;
-        Ok(Gateway { data, admin, drain: config.drain, default_model: config.default_model.clone() })
+        let (default_model, control) = (config.default_model.clone(), config.model_control);
+        Ok(Gateway { data, admin, drain: config.drain, default_model, control })
     }
 
     /// Where callers connect; tells the port where 0 was asked for.
@@ -201,16 +230,12 @@ impl Gateway {
         metrics: Arc<Metrics>,
         shutdown: impl Future<Output = ()>,
     ) {
-        let Gateway { data, admin, drain, default_model } = self;
+        let Gateway { data, admin, drain, default_model, control } = self;
         let (stop_data, data_stops) = watch::channel(false);
         let (stop_admin, admin_stops) = watch::channel(false);
         let connections = metrics.connections().clone();
-        let mut data_task = tokio::spawn(data.run(
-            data::router(functions.clone(), default_model),
-            connections,
-            data_stops.clone(),
-            drain,
-        ));
+        let router = data::router(functions.clone(), default_model, control);
+        let mut data_task = tokio::spawn(data.run(router, connections, data_stops.clone(), drain));
         let admin_router = admin::router(functions, deployments, metrics, data_stops);
         let admin_task = tokio::spawn(admin.run(admin_router, Default::default(), admin_stops, Duration::from_secs(1)));
 

@@ -1,10 +1,13 @@
 //! Protocols as pure functions between bytes and calls. No I/O, no async, no engine: what parses here can be fuzzed alone.
 
+pub(crate) mod classification;
+pub(crate) mod encoding;
 pub(crate) mod json;
 pub(crate) mod media;
 pub(crate) mod mlflow;
 pub(crate) mod open_inference;
 pub(crate) mod openai;
+pub(crate) mod openapi;
 mod table;
 pub(crate) mod tf_serving;
 pub(crate) mod torchserve;

@@ -43,7 +43,7 @@ async fn call(
     let output = lease.settle(output)?;
     record.marks.answered(lease.first_run());
     let timing = Timing::of(&record.marks, record.arrived, None);
-    Ok(Answer { value: command::response(&output).map(ResponseBody::whole), timing })
+    Ok(Answer { value: command::response(&output).map(ResponseBody::whole), timing, labels: None })
 }
 
 /// Reads the whole body, within the function's limit.

@@ -3,6 +3,7 @@
 //! These paths are not reserved: a function that has one of them as its own is called, and not the interface.
 
 use super::{
+    answer::{accepted, encoded},
     inference::{off_thread, read_body},
     mlflow, openai, tell, tf_serving, torchserve,
 };
@@ -141,19 +142,22 @@ pub(super) async fn predict<R: Send + 'static>(
     write: impl FnOnce(R, &[NamedTensor]) -> Result<Written, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let arrived = Instant::now();
+    let coding = accepted(request.headers());
     let read = async {
         let body = read_body(function, request).await?;
         let signature = Arc::clone(function.signature());
         off_thread(body.len(), move || parse(&body, &signature)).await?
     };
     let (inputs, form) = read.await.inspect_err(|_| function.count_refused(arrived))?;
-    let answer = function.predict(inputs).await?;
+    let answer = function.predict(inputs).await.map_err(super::not_loaded)?;
     let outputs = answer.value;
-    let (content_type, body) = off_thread(json::size(&outputs), move || write(form, &outputs)).await??;
+    let (content_type, body) =
+        off_thread(json::size(outputs.iter().map(|(name, tensor)| (name, tensor))), move || write(form, &outputs))
+            .await??;
     let mut response = Response::new(body.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     tell(response.headers_mut(), &answer.timing);
-    Ok(response)
+    encoded(coding, response).await
 }
 
 /// What JSON cannot carry, for the operator and for the caller.

@@ -1,6 +1,7 @@
 //! OpenAI's calls of functions that give embeddings.
 
 use super::{
+    answer::{accepted, encoded},
     cousins::{Host, unwritable},
     inference::{off_thread, read_body},
     tell,
@@ -30,6 +31,7 @@ pub(super) async fn models(State(host): State<Host>) -> Json<Value> {
 
 pub(super) async fn embeddings(State(host): State<Host>, request: Request) -> Result<Response, As<OpenAi>> {
     let arrived = Instant::now();
+    let coding = accepted(request.headers());
     // The body says which function is meant, so it is read within the largest limit that any of them has.
     let serving = serving(&host.functions);
     let widest = serving.iter().max_by_key(|served| served.function.manifest().limits.body);
@@ -38,23 +40,24 @@ pub(super) async fn embeddings(State(host): State<Host>, request: Request) -> Re
     let length = body.len();
     let request = off_thread(length, move || openai::embeddings_request(&body)).await??;
     let Served { function, .. } = host.functions.model(&request.model, None)?;
-    accepted(&function, length, &request.model).inspect_err(|_| function.count_refused(arrived))?;
+    check(&function, length, &request.model).inspect_err(|_| function.count_refused(arrived))?;
 
-    let answer = function.predict(openai::inputs(request.texts, function.signature())).await?;
+    let answer = function.predict(openai::inputs(request.texts, function.signature())).await;
+    let answer = answer.map_err(super::not_loaded)?;
     let outputs = answer.value;
     openai::has_dimensions(request.dimensions, &outputs).map_err(ApiError::from)?;
-    let body = off_thread(json::size(&outputs), move || {
+    let body = off_thread(json::size(outputs.iter().map(|(name, tensor)| (name, tensor))), move || {
         let name = function.manifest().name.clone();
         openai::embeddings_response(&request.model, request.encoding, &outputs).map_err(unwritable(name))
     });
     let mut response = Response::new(body.await??.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     tell(response.headers_mut(), &answer.timing);
-    Ok(response)
+    Ok(encoded(coding, response).await?)
 }
 
 /// Checks that a function takes such a request.
-fn accepted(function: &Function, length: usize, model: &str) -> Result<(), ApiError> {
+fn check(function: &Function, length: usize, model: &str) -> Result<(), ApiError> {
     let manifest = function.manifest();
     if !function.gives_embeddings() {
         return Err(ApiError::bad_request(format!("the model `{}` gives no embeddings", shown(model))));

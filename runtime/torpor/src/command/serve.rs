@@ -92,6 +92,7 @@ fn config(arguments: Serve) -> Config {
             limits: Limits { connections, header_timeout: patience, write_timeout: patience, ..Limits::default() },
             drain: arguments.drain.into(),
             default_model: arguments.default_model,
+            model_control: arguments.model_control,
         },
         libraries: arguments.libraries.into(),
         worker: Some(cli::worker()),

@@ -7,7 +7,7 @@ use serde::{
     ser::{Error, SerializeMap, SerializeSeq},
 };
 use std::cell::Cell;
-use torpor_tensor::{DType, NamedTensor, Tensor};
+use torpor_tensor::{DType, Tensor};
 
 /// Arrays that a tensor without elements may be written as.
 const MAX_EMPTY: u64 = 1 << 16;
@@ -24,8 +24,8 @@ pub(in crate::protocol) enum Binary {
 }
 
 /// Bytes that the JSON of these tensors has, about: no less than most take, so that it is seldom moved while it grows.
-pub(crate) fn size(tensors: &[NamedTensor]) -> usize {
-    let tensor = |(name, tensor): &NamedTensor| {
+pub(crate) fn size<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)>) -> usize {
+    let size = |(name, tensor): (&String, &Tensor)| {
         // Digits, sign, point and comma of usual elements.
         let width = match tensor.dtype() {
             DType::U8 => 4,
@@ -40,11 +40,14 @@ pub(crate) fn size(tensors: &[NamedTensor]) -> usize {
         };
         (128 + name.len()).saturating_add(tensor.elements().saturating_mul(width))
     };
-    tensors.iter().map(tensor).fold(128, usize::saturating_add)
+    tensors.into_iter().map(size).fold(128, usize::saturating_add)
 }
 
-/// A tensor's elements as JSON, or one part of them after another. A float that is no number becomes `null`, since JSON has no word for
-/// it.
+/// A tensor's elements as JSON, or one part of them after another.
+///
+/// A float that is NaN or infinite becomes `null`, since JSON has no word for it. Triton writes `NaN` and `Infinity`, which Python's
+/// parsers take, and those of JavaScript, Go, Java and Rust refuse together with the whole answer. Of a `null` tritonclient and numpy
+/// make NaN, and other clients see that there is no number. Who needs infinities asks for bytes, which are exact.
 pub(in crate::protocol) struct Data<'a> {
     dtype: DType,
     /// The dimensions of what is written at once.
