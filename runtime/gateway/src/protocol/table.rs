@@ -66,6 +66,7 @@ pub const PROTOCOLS: &[Protocol] = &[
             ("ready", As("one object, which is also TensorFlow Serving's status")),
             ("`:predict`", Works),
             ("`:explain`", Not("functions give no explanations")),
+            ("CloudEvents", Not("a body is the protocol's own JSON")),
         ],
     },
     Protocol {
