@@ -1,6 +1,10 @@
-//! What callers reach: the inference protocol under `/v2`, and every function's own path.
+//! What callers reach: the inference protocol under `/v2`, the services of gRPC, and every function's own path.
 
-use crate::{Functions, error::ApiError, trigger};
+use crate::{
+    Functions,
+    error::ApiError,
+    trigger::{self, grpc},
+};
 use axum::{
     Json, Router,
     extract::{Request, State},
@@ -8,8 +12,10 @@ use axum::{
     routing::{MethodRouter, get, post},
 };
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
-pub(crate) fn router(functions: Functions) -> Router {
+/// `stops` is true once the host drains.
+pub(crate) fn router(functions: Functions, stops: watch::Receiver<bool>) -> Router {
     use trigger::inference::{infer, metadata, ready};
     Router::new()
         .route("/v2", only_get(get(server)))
@@ -22,7 +28,8 @@ pub(crate) fn router(functions: Functions) -> Router {
         .route("/v2/models/{model}/versions/{version}/ready", only_get(get(ready)))
         .route("/v2/models/{model}/versions/{version}/infer", only_post(post(infer)))
         .fallback(function)
-        .with_state(functions)
+        .with_state(functions.clone())
+        .merge(grpc::router(grpc::Grpc { functions, stops }))
 }
 
 fn only_get(route: MethodRouter<Functions>) -> MethodRouter<Functions> {
@@ -42,6 +49,7 @@ async fn server() -> Json<Value> {
 async fn function(State(functions): State<Functions>, request: Request) -> Result<Response, ApiError> {
     match functions.by_path(request.uri().path()) {
         Some(function) => trigger::http::call(&function?, request).await,
+        None if grpc::is_call(&request) => Ok(grpc::unknown(request.uri().path())),
         None => Err(ApiError::not_found("no function has this path; `torpor ps` lists the functions and their paths")),
     }
 }

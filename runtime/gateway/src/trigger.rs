@@ -1,5 +1,6 @@
 //! From a request to a call of a function, and from its answer to a response.
 
+pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod inference;
 

@@ -12,16 +12,11 @@ mod write;
 
 pub(crate) use write::{infer_response, infer_response_size, model_metadata};
 
-use super::{Malformed, shown};
+use super::{MAX_RANK, MAX_TENSORS, Malformed, shown};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use torpor_tensor::{DType, NamedTensor, Shape, Signature};
-
-/// Dimensions that one tensor may have. ONNX Runtime and its peers take no more than 8 in most operators.
-const MAX_RANK: usize = 32;
-/// Tensors in one request.
-const MAX_TENSORS: usize = 256;
 
 /// What a caller asks of a model.
 #[derive(Debug, PartialEq)]

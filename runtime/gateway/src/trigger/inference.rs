@@ -132,7 +132,7 @@ pub(super) async fn in_one_piece<B: Body<Data = Bytes> + Unpin>(mut body: B) -> 
 }
 
 /// The outputs that were asked for, in the order in which they were.
-fn select(mut outputs: Vec<NamedTensor>, wanted: Option<Vec<String>>) -> Vec<NamedTensor> {
+pub(super) fn select(mut outputs: Vec<NamedTensor>, wanted: Option<Vec<String>>) -> Vec<NamedTensor> {
     let Some(wanted) = wanted else { return outputs };
     let mut take = |name: &String| {
         let index = outputs.iter().position(|(output, _)| output == name)?;
@@ -142,7 +142,10 @@ fn select(mut outputs: Vec<NamedTensor>, wanted: Option<Vec<String>>) -> Vec<Nam
 }
 
 /// Does work on `size` bytes, here if it is little.
-async fn off_thread<T: Send + 'static>(size: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+pub(super) async fn off_thread<T: Send + 'static>(
+    size: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
     if size <= INLINE {
         return Ok(work());
     }

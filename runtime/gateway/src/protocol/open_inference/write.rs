@@ -1,11 +1,12 @@
 //! Tensors and signatures to the protocol's JSON.
 
+use super::super::{PLATFORM, declared_shape};
 use half::{bf16, f16};
 use serde::{
     Serialize, Serializer,
     ser::{Error, SerializeSeq},
 };
-use torpor_tensor::{DType, Dim, NamedTensor, Signature, Tensor, TensorSpec};
+use torpor_tensor::{DType, NamedTensor, Signature, Tensor, TensorSpec};
 
 #[derive(Serialize)]
 struct InferResponse<'a> {
@@ -128,18 +129,12 @@ pub(crate) fn model_metadata<'a>(name: &'a str, version: u64, signature: &'a Sig
     ModelMetadata {
         name,
         versions: [version.to_string()],
-        platform: "torpor_wasm",
+        platform: PLATFORM,
         inputs: signature.inputs.iter().map(spec).collect(),
         outputs: signature.outputs.iter().map(spec).collect(),
     }
 }
 
 fn spec(spec: &TensorSpec) -> Spec<'_> {
-    let dim = |dim: &Dim| match dim {
-        Dim::Fixed(size) => i64::try_from(*size).unwrap_or(i64::MAX),
-        Dim::Named(_) | Dim::Any => -1,
-    };
-    // A shape of unknown rank has no form in the protocol; an empty one would mean a scalar, so one free dimension it is.
-    let shape = spec.shape.as_ref().map_or_else(|| vec![-1], |dims| dims.iter().map(dim).collect());
-    Spec { name: &spec.name, datatype: spec.dtype.name(), shape }
+    Spec { name: &spec.name, datatype: spec.dtype.name(), shape: declared_shape(spec) }
 }
