@@ -22,6 +22,7 @@ mod faults; // caches that cannot be written, libraries and models that change o
 mod files; // files that a bundle brings for its module
 mod filetype; // the module `filetype` against its reference
 mod golden; // what each command writes, whole
+mod grpc; // the services of gRPC: tensors, streams, limits and what goes wrong
 mod http; // functions of plain HTTP requests, and what a guest may do
 mod inference; // the Open Inference Protocol: what it answers, and how it refuses
 mod isolation; // models in worker processes, and what becomes of requests when those end

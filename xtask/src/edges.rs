@@ -57,7 +57,7 @@ const GUEST: &str = "torpor-guest";
 const OUTSIDE: [&str; 2] = ["torpor-tests", "torpor-benches"];
 
 /// Libraries that only some crates may name, and why. A `*` at the end stands for any rest.
-const FENCES: [(&[&str], &[&str], &str); 8] = [
+const FENCES: [(&[&str], &[&str], &str); 9] = [
     (&["wasmtime*", "wasmparser"], &["torpor-engine"], "no other crate knows the Wasm engine"),
     (&["wit-component"], &["torpor-bundle"], "a module becomes a component where it is packed, and nowhere else"),
     (&["ort", "ort-sys"], &["torpor-backend-onnxruntime"], "no other crate knows ONNX Runtime"),
@@ -68,6 +68,7 @@ const FENCES: [(&[&str], &[&str], &str); 8] = [
         &["torpor-gateway"],
         "sockets, servers and TLS end in the gateway",
     ),
+    (&["tonic*", "prost*", "protox"], &["torpor-gateway"], "gRPC ends in the gateway, and other crates get tensors"),
     (&["landlock", "seccompiler"], &["torpor-worker"], "the worker shuts itself in, and nobody else does"),
     (&["anyhow"], &["torpor", "xtask"], "libraries give errors that callers can tell apart"),
 ];
@@ -192,12 +193,14 @@ mod tests {
         right("torpor-gateway", "hyper-util");
         right("torpor-engine", "http-body-util");
         right("torpor-benches", "hyper");
+        right("torpor-gateway", "tonic-reflection");
         right("torpor-tests", "anyhow");
         wrong("torpor-gateway", "wasmtime", "torpor-engine");
         wrong("torpor-nn", "ort", "torpor-backend-onnxruntime");
         wrong("torpor-engine", "tract-onnx", "torpor-backend-tract");
         wrong("torpor-engine", "hyper", "torpor-gateway");
         wrong("torpor-engine", "landlock", "torpor-worker");
+        wrong("torpor-engine", "prost", "torpor-gateway");
         wrong("torpor-bundle", "anyhow", "xtask");
     }
 

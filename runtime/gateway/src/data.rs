@@ -1,6 +1,11 @@
-//! What callers reach: the inference protocol under `/v2`, those of other servers at their paths, and every function's own path.
+//! What callers reach: the inference protocol under `/v2`, those of other servers at their paths, the services of gRPC, and every
+//! function's own path.
 
-use crate::{Functions, error::ApiError, trigger};
+use crate::{
+    Functions,
+    error::ApiError,
+    trigger::{self, grpc},
+};
 use axum::{
     Json, Router,
     extract::{Request, State},
@@ -8,10 +13,17 @@ use axum::{
     routing::{MethodRouter, get, post},
 };
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use torpor_manifest::FunctionName;
 
-/// `default_model` answers where a protocol's paths name none; `control` says whether callers may load and unload functions.
-pub(crate) fn router(functions: Functions, default_model: Option<FunctionName>, control: bool) -> Router {
+/// `default_model` answers where a protocol's paths name none; `control` says whether callers may load and unload functions; `stops` is
+/// true once the host drains.
+pub(crate) fn router(
+    functions: Functions,
+    default_model: Option<FunctionName>,
+    control: bool,
+    stops: watch::Receiver<bool>,
+) -> Router {
     use trigger::{
         inference::infer,
         models::{
@@ -40,7 +52,9 @@ pub(crate) fn router(functions: Functions, default_model: Option<FunctionName>, 
             .route(&format!("{model}/stats"), only_get(get(statistics)))
             .route(&format!("{model}/infer"), only_post(post(infer)));
     }
-    router.fallback(function).with_state(functions.clone()).merge(trigger::cousins::router(functions, default_model))
+    let grpc = grpc::router(grpc::Grpc { functions: functions.clone(), stops });
+    let router = router.fallback(function).with_state(functions.clone()).merge(grpc);
+    router.merge(trigger::cousins::router(functions, default_model))
 }
 
 fn only_get(route: MethodRouter<Functions>) -> MethodRouter<Functions> {
@@ -68,6 +82,7 @@ async fn function(State(functions): State<Functions>, request: Request) -> Resul
     match functions.by_path(request.uri().path()) {
         Some(function) => trigger::http::call(&function?, request).await,
         None if request.uri().path() == "/openapi.json" => trigger::models::openapi(&functions, request.method()).await,
+        None if grpc::is_call(&request) => Ok(grpc::unknown(request.uri().path())),
         None => Err(ApiError::not_found(
             "no function has this path; `torpor ps` lists the functions and their paths, and `/` the protocols",
         )),

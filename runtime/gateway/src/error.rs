@@ -1,8 +1,8 @@
 //! The one place where an error becomes a status and a body.
 //!
 //! The body is the Open Inference Protocol's `{"error": "…"}`, for HTTP triggers too; the operator's also has `help`. A protocol that
-//! has another body says so by its [`Form`]. A caller's never holds a backend's text, a trap's text or a path: those went to the log
-//! where they came up.
+//! has another body says so by its [`Form`]; over gRPC there is a status alone. A caller's never holds a backend's text, a trap's text
+//! or a path: those went to the log where they came up.
 
 mod form;
 
@@ -12,6 +12,7 @@ use crate::protocol::encoding::Coding;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, StatusCode, header};
 use std::time::Duration;
+use tonic::{Status, metadata::MetadataMap};
 use torpor_engine::CallError;
 use torpor_manifest::{ByteSize, FunctionName};
 
@@ -99,6 +100,11 @@ impl ApiError {
         ApiError { code: Code::Unavailable, text: text.into(), help: None }
     }
 
+    /// Whether it says that there is no such thing, and not that the thing has a problem.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self.code, Code::NotFound)
+    }
+
     /// The same error with what to do about it.
     pub(crate) fn with_help(self, help: impl Into<String>) -> Self {
         ApiError { help: Some(help.into()), ..self }
@@ -165,6 +171,31 @@ impl ApiError {
             _ => {}
         }
         response
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        let mut metadata = MetadataMap::new();
+        let code = match error.code {
+            Code::BadRequest | Code::MethodNotAllowed { .. } | Code::MediaType | Code::UnsupportedEncoding => {
+                tonic::Code::InvalidArgument
+            }
+            Code::NotFound => tonic::Code::NotFound,
+            Code::Forbidden => tonic::Code::PermissionDenied,
+            Code::Conflict => tonic::Code::FailedPrecondition,
+            Code::Unavailable => tonic::Code::Unavailable,
+            Code::BodyTooLarge => tonic::Code::ResourceExhausted,
+            Code::Overloaded { retry_after } => {
+                // What clients of gRPC that try again on their own look for, in milliseconds.
+                let milliseconds = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
+                metadata.insert("grpc-retry-pushback-ms", milliseconds.max(1).into());
+                tonic::Code::Unavailable
+            }
+            Code::BodyTimeout | Code::Deadline => tonic::Code::DeadlineExceeded,
+            Code::Failed => tonic::Code::Internal,
+        };
+        Status::with_metadata(code, error.text, metadata)
     }
 }
 

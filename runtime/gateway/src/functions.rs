@@ -10,6 +10,7 @@ use serde::Serialize;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 use torpor_engine::{CallError, Function, FunctionStatus, Trace};
 use torpor_manifest::{FunctionName, Manifest, RoutePath};
@@ -25,6 +26,16 @@ pub struct Functions {
 pub struct Table {
     by_name: BTreeMap<String, Entry>,
     by_path: matchit::Router<String>,
+    largest: Largest,
+}
+
+/// The most that any function takes which the protocols for tensors serve: the limits of a call that does not yet say whom it is for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Largest {
+    /// Bytes of its body.
+    pub(crate) body: u64,
+    /// Until when it has to be there.
+    pub(crate) deadline: Duration,
 }
 
 /// A function's place in the table.
@@ -178,7 +189,13 @@ impl Table {
                 }
             }
         }
-        Ok(Table { by_name, by_path })
+        let served =
+            by_name.values().filter_map(Entry::manifest).filter(|manifest| manifest.trigger.inference.is_some());
+        let largest = served.fold(Largest::default(), |largest, Manifest { limits, .. }| Largest {
+            body: largest.body.max(limits.body.as_u64()),
+            deadline: largest.deadline.max(limits.deadline),
+        });
+        Ok(Table { by_name, by_path, largest })
     }
 
     /// All functions, by name.
@@ -283,6 +300,19 @@ impl Functions {
     pub(crate) fn models(&self) -> Vec<Entry> {
         let serves = |entry: &&Entry| entry.manifest().is_none_or(|manifest| manifest.trigger.inference.is_some());
         self.table.load().entries().filter(serves).cloned().collect()
+    }
+
+    /// The most that any function takes which [`Functions::model`] may find.
+    pub(crate) fn largest(&self) -> Largest {
+        self.table.load().largest
+    }
+
+    /// Whether the model of this name would let a call in; `None` where there is none.
+    pub(crate) fn ready(&self, name: &str) -> Option<bool> {
+        match self.model(name, None) {
+            Ok(Served { function, .. }) => Some(function.is_ready()),
+            Err(error) => (!error.is_not_found()).then_some(false),
+        }
     }
 
     /// The function whose HTTP trigger has `path`; `None` if there is none.

@@ -1,4 +1,4 @@
-//! The HTTP edge: listeners and their limits, the inference protocol, the HTTP trigger, and the admin interface.
+//! The HTTP edge: listeners and their limits, the inference protocols, the HTTP trigger, and the admin interface.
 //!
 //! [`Gateway::bind`] takes both addresses and serves nothing yet; [`Gateway::run`] serves until it is told to stop, and then
 //! drains. This crate never sees wasmtime, a backend or a bundle: to it a function is something that answers calls.
@@ -22,8 +22,15 @@ pub use protocol::{Carried, PROTOCOLS, Protocol};
 /// The parsers that fuzz targets reach, and the test that replays their corpora; they are nobody else's business.
 #[doc(hidden)]
 pub mod fuzzing {
-    use crate::protocol::{encoding::Coding, media::MediaType, mlflow, open_inference, openai, tf_serving, torchserve};
+    use crate::protocol::{
+        encoding::Coding, media::MediaType, mlflow, open_inference, open_inference_grpc, openai, proto, tf_serving,
+        tf_serving_grpc, torchserve,
+    };
+    use prost::Message;
     use torpor_tensor::{DType, Dim, Signature, TensorSpec};
+
+    /// Bytes that a tensor may have.
+    const LIMIT: usize = 1 << 20;
 
     /// Functions that take what the interfaces tell apart: one tensor of texts, one matrix, and several of both.
     fn signatures() -> [Signature; 3] {
@@ -73,6 +80,38 @@ pub mod fuzzing {
     fn media(text: &[u8]) -> (MediaType, &[u8]) {
         let end = text.iter().position(|&byte| byte == b'\n').unwrap_or(text.len());
         (MediaType::parse(&String::from_utf8_lossy(&text[..end])), text.get(end + 1..).unwrap_or_default())
+    }
+
+    /// Reads a message of gRPC that asks for an inference.
+    ///
+    /// # Panics
+    /// When it is read in another way than generated code reads it.
+    pub fn grpc_infer_request(message: &[u8]) {
+        let read = open_inference_grpc::InferRequest::read(&message.to_vec().into());
+        let generated = proto::inference::ModelInferRequest::decode(message);
+        let (Ok(read), Ok(generated)) = (read, generated) else { return };
+        assert_eq!((&read.model, &read.id), (&generated.model_name, &generated.id), "the heads differ");
+        if let Ok((tensors, _)) = read.tensors(&torpor_tensor::Signature::default(), LIMIT) {
+            let heads = generated.inputs.iter().map(|input| (&input.name, input.datatype.as_str(), input.shape.len()));
+            let tensors = tensors.iter().map(|(name, tensor)| (name, tensor.dtype().name(), tensor.shape().rank()));
+            assert!(heads.eq(tensors), "the tensors differ");
+        }
+    }
+
+    /// Reads a message of gRPC that asks TF Serving for a prediction.
+    ///
+    /// # Panics
+    /// When it is read in another way than generated code reads it.
+    pub fn grpc_predict_request(message: &[u8]) {
+        let read = tf_serving_grpc::PredictRequest::read(&message.to_vec().into());
+        let generated = proto::tensorflow::serving::PredictRequest::decode(message);
+        let (Ok(read), Ok(generated)) = (read, generated) else { return };
+        let model = generated.model_spec.map(|spec| spec.name);
+        assert_eq!(Some(&read.target.model), model.as_ref(), "the heads differ");
+        if let Ok((tensors, _)) = read.tensors(&torpor_tensor::Signature::default(), LIMIT) {
+            let known = |(name, _): &(String, _)| generated.inputs.contains_key(name);
+            assert!(tensors.iter().all(known), "the tensors differ");
+        }
     }
 
     /// Reads a request for a model that takes and gives nothing; its tensors are read all the same.
@@ -234,7 +273,7 @@ impl Gateway {
         let (stop_data, data_stops) = watch::channel(false);
         let (stop_admin, admin_stops) = watch::channel(false);
         let connections = metrics.connections().clone();
-        let router = data::router(functions.clone(), default_model, control);
+        let router = data::router(functions.clone(), default_model, control, data_stops.clone());
         let mut data_task = tokio::spawn(data.run(router, connections, data_stops.clone(), drain));
         let admin_router = admin::router(functions, deployments, metrics, data_stops);
         let admin_task = tokio::spawn(admin.run(admin_router, Default::default(), admin_stops, Duration::from_secs(1)));

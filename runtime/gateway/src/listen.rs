@@ -4,6 +4,8 @@ mod again;
 mod places;
 mod stream;
 
+pub(crate) use places::{Connection, Lasting};
+
 use again::Again;
 use axum::Router;
 use hyper_util::{

@@ -2,6 +2,7 @@
 
 mod answer;
 pub(crate) mod cousins;
+pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod inference;
 mod mlflow;

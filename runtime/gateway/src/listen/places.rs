@@ -6,6 +6,7 @@
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
+use http::Request;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::service::Service;
 use std::{
@@ -154,12 +155,28 @@ impl Ear {
     }
 }
 
+/// What a request has with it: a way for its handler to say that the connection is busy.
+#[derive(Clone)]
+pub(crate) struct Connection(Ear);
+
+impl Connection {
+    /// The connection is busy until what this gives is dropped.
+    pub(crate) fn work(&self) -> Work {
+        self.0.work()
+    }
+}
+
+/// What a response has with it whose handler itself says when the connection is busy, since it lasts for as long as its client likes,
+/// and mostly waits for that.
+#[derive(Clone)]
+pub(crate) struct Lasting;
+
 fn milliseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Held while a request is answered.
-struct Work(Ear);
+pub(crate) struct Work(Ear);
 
 impl Drop for Work {
     fn drop(&mut self) {
@@ -181,12 +198,13 @@ impl<S> Heard<S> {
     }
 }
 
-impl<R, S: Service<R, Response = Response>> Service<R> for Heard<S> {
+impl<B, S: Service<Request<B>, Response = Response>> Service<Request<B>> for Heard<S> {
     type Response = Response;
     type Error = S::Error;
     type Future = Answering<S::Future>;
 
-    fn call(&self, request: R) -> Self::Future {
+    fn call(&self, mut request: Request<B>) -> Self::Future {
+        request.extensions_mut().insert(Connection(self.ear.clone()));
         Answering { work: Some(self.ear.work()), answer: self.service.call(request) }
     }
 }
@@ -210,6 +228,7 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for Answering<F> {
         Poll::Ready(answer.map(|response| match response.body().size_hint().exact() {
             // It is all there. The rest is for its client to take.
             Some(_) => response,
+            None if response.extensions().get::<Lasting>().is_some() => response,
             None => response.map(|body| Body::new(Streaming { body, _work: work })),
         }))
     }

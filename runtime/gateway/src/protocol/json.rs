@@ -10,6 +10,3 @@ mod write;
 
 pub(crate) use write::size;
 pub(super) use write::{Binary, Data};
-
-/// Dimensions that one tensor may have. ONNX Runtime and its peers take no more than 8 in most operators.
-pub(super) const MAX_RANK: usize = 32;

@@ -17,11 +17,7 @@ pub(crate) use describe::{
 };
 pub(crate) use write::{Output, infer_response, infer_response_size};
 
-use super::{
-    Malformed,
-    json::{MAX_RANK, elements},
-    shown,
-};
+use super::{MAX_RANK, MAX_TENSORS, Malformed, check_outputs, json::elements, shown};
 use binary::Behind;
 use parameters::Parameters;
 use serde::{
@@ -31,9 +27,6 @@ use serde::{
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt, marker::PhantomData, num::NonZeroUsize};
 use torpor_tensor::{DType, NamedTensor, Shape, Signature, Tensor};
-
-/// Tensors in one request, and outputs that one may name.
-const MAX_TENSORS: usize = 256;
 
 /// What a caller asks of a model.
 #[derive(Debug, PartialEq)]
@@ -164,15 +157,10 @@ fn wanted(
 ) -> Result<(Option<Vec<String>>, Vec<Form>), Malformed> {
     // Who lists none wants all of them, as with Triton.
     let Some(outputs) = outputs.filter(|outputs| !outputs.is_empty()) else { return Ok((None, Vec::new())) };
-    let (mut names, mut forms) = (Vec::<String>::new(), Vec::new());
+    let names: Vec<String> = outputs.iter().map(|output| output.name.clone().into_owned()).collect();
+    check_outputs(&names, signature)?;
+    let mut forms = Vec::with_capacity(outputs.len());
     for RawOutput { name, parameters } in outputs {
-        if !signature.outputs.iter().any(|spec| spec.name == name) {
-            let known = signature.outputs.iter().map(|spec| format!("`{}`", spec.name)).collect::<Vec<_>>().join(", ");
-            return Err(Malformed(format!("there is no output `{}`; expected {known}", shown(&name))));
-        }
-        if names.iter().any(|known| *known == name) {
-            return Err(Malformed(format!("output `{name}` is asked for twice")));
-        }
         let form = Parameters::read(parameters).and_then(|parameters| {
             if parameters.is_elsewhere() {
                 return Err("shared memory is not offered; take the data from the answer".to_owned());
@@ -180,7 +168,6 @@ fn wanted(
             Ok(Form { binary: parameters.binary()?.unwrap_or(binary), classes: parameters.classes()? })
         });
         forms.push(form.map_err(|what| Malformed(format!("output `{name}`: {what}")))?);
-        names.push(name.into_owned());
     }
     Ok((Some(names), forms))
 }

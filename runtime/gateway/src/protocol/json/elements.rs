@@ -7,8 +7,7 @@
 //! never nests deeper than the shape, so no text can exhaust the stack.
 
 use super::{
-    super::shown,
-    MAX_RANK,
+    super::{MAX_RANK, shown},
     text::{plain, spaces, string},
 };
 use base64::{

@@ -2,12 +2,11 @@
 //!
 //! Sources: the protocol's `inference_rest.md`, and Triton's `extension_model_configuration.md` and `extension_statistics.md`.
 
+use super::super::{PLATFORM, declared_shape};
 use serde::Serialize;
 use std::time::Duration;
 use torpor_tensor::{DType, Dim, Signature, TensorSpec};
 
-/// What runs a model, by the protocol's idea of it. Functions are WebAssembly, whatever runs the models in them.
-const PLATFORM: &str = "torpor_wasm";
 const BACKEND: &str = "torpor";
 
 #[derive(Serialize)]
@@ -38,16 +37,7 @@ pub(crate) fn model_metadata<'a>(name: &'a str, version: u64, signature: &'a Sig
 }
 
 fn spec(spec: &TensorSpec) -> Spec<'_> {
-    Spec { name: &spec.name, datatype: spec.dtype.name(), shape: shape(spec) }
-}
-
-fn shape(spec: &TensorSpec) -> Vec<i64> {
-    let dim = |dim: &Dim| match dim {
-        Dim::Fixed(size) => i64::try_from(*size).unwrap_or(i64::MAX),
-        Dim::Named(_) | Dim::Any => -1,
-    };
-    // A shape of unknown rank has no form in the protocol; an empty one would mean a scalar, so one free dimension it is.
-    spec.shape.as_ref().map_or_else(|| vec![-1], |dims| dims.iter().map(dim).collect())
+    Spec { name: &spec.name, datatype: spec.dtype.name(), shape: declared_shape(spec) }
 }
 
 /// What a configuration is made of.
@@ -123,7 +113,7 @@ pub(crate) fn model_config<'a>(config: &Config<'a>) -> impl Serialize + 'a {
     let by_rows = |spec: &TensorSpec| matches!(spec.shape.as_deref(), Some([Dim::Named(_) | Dim::Any, _, ..]));
     let by_rows = signature.inputs.iter().chain(&signature.outputs).all(by_rows);
     let batch = batch.filter(|_| by_rows);
-    let dims = move |spec: &TensorSpec| shape(spec).split_off(usize::from(batch.is_some()));
+    let dims = move |spec: &TensorSpec| declared_shape(spec).split_off(usize::from(batch.is_some()));
     let input = |spec: &'a TensorSpec| ConfiguredInput {
         name: &spec.name,
         data_type: data_type(spec.dtype),

@@ -97,7 +97,7 @@ pub(super) fn as_text<S: Serializer>(version: &u64, serializer: S) -> Result<S::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use torpor_tensor::Shape;
+    use torpor_tensor::{DType, Shape};
 
     #[test]
     fn what_is_no_text_is_named_and_fits_into_bytes() {
