@@ -225,6 +225,11 @@ impl Function {
         self.inner.gate().statistics.clone()
     }
 
+    /// How many requests wait for a place or a wake.
+    pub fn queued(&self) -> usize {
+        self.inner.gate().life.waiting()
+    }
+
     /// Counts a call that arrived at `arrived` and that a protocol refused for its caller's fault.
     pub fn count_refused(&self, arrived: Instant) {
         self.inner.metrics.ended(Outcome::Refused, arrived.elapsed());

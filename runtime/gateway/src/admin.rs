@@ -8,11 +8,15 @@ use crate::{
     deployments::{Deploy, Deployments, Order, Outcome, Past, Refused, RefusedKind},
     error::ApiError,
     functions::Status,
-    protocol::shown,
+    protocol::{shown, triton_metrics},
+    trigger::models::stats,
 };
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Path, Request, State, rejection::JsonRejection},
+    extract::{
+        DefaultBodyLimit, Path, Query, Request, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -87,9 +91,42 @@ async fn ready(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn metrics_text(State(admin): State<Admin>) -> Result<Response, ApiError> {
-    let text = off_thread(move || admin.metrics.render()).await?;
-    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
+/// Under which names metrics are told.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MetricsQuery {
+    names: Option<Names>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Names {
+    Torpor,
+    Triton,
+}
+
+async fn metrics_text(
+    State(admin): State<Admin>,
+    query: Result<Query<MetricsQuery>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(MetricsQuery { names }) =
+        query.map_err(|_| ApiError::bad_request("the only parameter is `names`, which is `torpor` or `triton`"))?;
+    let (media_type, text) = off_thread(move || match names.unwrap_or(Names::Torpor) {
+        Names::Torpor => (OPENMETRICS, admin.metrics.render()),
+        Names::Triton => (triton_metrics::MEDIA_TYPE, triton_metrics(&admin.functions)),
+    })
+    .await?;
+    Ok(([(header::CONTENT_TYPE, media_type)], text).into_response())
+}
+
+/// The metrics of all functions that the protocols for tensors serve, under Triton's names.
+fn triton_metrics(functions: &Functions) -> String {
+    let models = functions.models();
+    let deployed = models.iter().filter_map(|entry| {
+        let (function, revision) = (entry.deployed()?, entry.revision.as_ref()?);
+        Some(triton_metrics::Model { stats: stats(function, revision.number), pending: function.queued() })
+    });
+    triton_metrics::text(&deployed.collect::<Vec<_>>())
 }
 
 async fn list(State(admin): State<Admin>) -> Result<Response, ApiError> {

@@ -16,6 +16,7 @@ mod table;
 pub(crate) mod tf_serving;
 pub(crate) mod tf_serving_grpc;
 pub(crate) mod torchserve;
+pub(crate) mod triton_metrics;
 mod wire;
 
 pub(crate) use table::page;

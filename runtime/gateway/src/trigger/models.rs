@@ -72,7 +72,7 @@ fn revision(entry: &Entry) -> Option<u64> {
 
 /// What a function has done, in Triton's words: the instance is made in the time of the input, the guest and its models run in that of
 /// inference, and the answer is checked in that of the output.
-fn stats(function: &Function, revision: u64) -> Stats<'_> {
+pub(crate) fn stats(function: &Function, revision: u64) -> Stats<'_> {
     let statistics = function.statistics();
     let took = |Total { count, took, .. }: Total| open_inference::Took { count, ns: took };
     let nothing = |count| open_inference::Took { count, ns: Duration::ZERO };
