@@ -38,7 +38,8 @@ impl Sizes {
         let known: Vec<_> = costs.take_while(|&cost| cost > 0).collect();
         let Some((best, &least)) = known.iter().enumerate().min_by_key(|(_, cost)| **cost) else { return 1 };
         let again = self.batches.fetch_add(1, Ordering::Relaxed) % AGAIN == AGAIN - 1;
-        let goes_on = known.len() <= last && known.last().is_some_and(|&cost| cost <= least.saturating_add(least / SLACK));
+        let goes_on =
+            known.len() <= last && known.last().is_some_and(|&cost| cost <= least.saturating_add(least / SLACK));
         let next = match (again, goes_on) {
             (_, true) => known.len(),
             (true, false) => best + 1,
