@@ -2,7 +2,7 @@
 
 use crate::fixture::{Manifest, Raw, Stage, TestHost, forever, raw::status, skipped_without_onnxruntime};
 use bytes::Bytes;
-use http::{Method, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::{
@@ -120,6 +120,37 @@ fn bodies_stream_both_ways_over_http_1() {
 fn bodies_stream_both_ways_over_http_2() {
     let host = probe(|manifest| manifest.set("limits.body", "16MiB")).start();
     runtime().block_on(converse(Version::HTTP_2, &host));
+}
+
+/// What comes behind the body of an answer.
+async fn trailers(version: Version, host: &TestHost) -> Option<HeaderMap> {
+    let client: Client<_, Full<Bytes>> =
+        Client::builder(TokioExecutor::new()).http2_only(version == Version::HTTP_2).build_http();
+    let request = Request::post(format!("http://{}/fn/probe/sum", host.data)).header("te", "trailers");
+    let answer = client.request(request.body(Full::from("\x01\x02\x03")).expect("a request")).await.expect("an answer");
+    let answer = answer.into_body().collect().await.expect("no error");
+    let trailers = answer.trailers().cloned();
+    assert_eq!(answer.to_bytes(), "\x01\x02\x03");
+    trailers
+}
+
+#[test]
+fn what_a_function_sends_behind_its_answer_arrives() {
+    let host = plain();
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let trailers = runtime().block_on(trailers(version, &host)).unwrap_or_else(|| panic!("none over {version:?}"));
+        assert_eq!(trailers.get("x-sum").map(HeaderValue::as_bytes), Some(&b"6"[..]), "{version:?}");
+    }
+}
+
+#[test]
+fn events_arrive_one_by_one() {
+    let host = plain();
+    let mut raw = Raw::connect(host.data);
+    // An hour before the second is made.
+    raw.send("GET /fn/probe/stream?chunks=2&delay=3600000 HTTP/1.1\r\nhost: x\r\n\r\n");
+    let begun = raw.until("chunk 0\n");
+    assert!(begun.contains("chunk 0\n"), "{begun}");
 }
 
 #[test]

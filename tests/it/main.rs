@@ -9,6 +9,7 @@ mod binary; // tensors as bytes, classes, and encoded bodies
 mod budget; // functions that make room for each other
 mod cache; // what is kept of answers, for whom, and for how long
 mod cli; // every command with right and wrong use
+mod clients; // clients that people use, calling a host
 mod clock; // a clock on the wall that jumps while functions wake, run, rest and have failed
 mod commands; // core modules: programs with WASI preview 1 and `wasi_ephemeral_nn`
 mod completions; // what shells and readers of manual pages are told

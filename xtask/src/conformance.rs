@@ -1,5 +1,5 @@
-//! `docs/conformance.md`: a page that is made of what all tests of one run have seen, and of nothing else. The tests say it through
-//! the crate `torpor-evidence`; here is only how it is laid out.
+//! `docs/conformance.md` and `docs/protocols.md`: pages that are made of what all tests of one run have seen, and of nothing else. The
+//! tests say it through the crate `torpor-evidence`; here is only how it is laid out.
 
 use crate::{console, stamp, tree::Tree};
 use anyhow::{Context, Result, bail, ensure};
@@ -10,12 +10,31 @@ use std::{
     path::PathBuf,
 };
 
-/// What stands above the tables.
-const HEAD: &str = "# Conformance
-
-What was tried, and what was seen. `cargo xtask test` compares this page with what its tests have seen, and fails where it differs;
+/// What stands above the tables of every page.
+const MADE: &str = "`cargo xtask test` compares this page with what its tests have seen, and fails where it differs;
 nobody writes a row by hand. After a change, `UPDATE_EXPECTED=1 cargo xtask test` writes it anew.
 ";
+
+/// A page.
+struct Page {
+    /// From the repository's root.
+    path: &'static str,
+    head: &'static str,
+    parts: &'static [Part],
+}
+
+const PAGES: [Page; 2] = [
+    Page {
+        path: "docs/conformance.md",
+        head: "# Conformance\n\nWhat was tried, and what was seen. ",
+        parts: &CONFORMANCE,
+    },
+    Page {
+        path: "docs/protocols.md",
+        head: "# Protocols\n\nWhat each protocol carries here, and which clients were seen to use it. ",
+        parts: &PROTOCOLS,
+    },
+];
 
 /// A table of the page.
 struct Part {
@@ -40,7 +59,7 @@ enum Layout {
     Crossed,
 }
 
-const PARTS: [Part; 5] = [
+const CONFORMANCE: [Part; 5] = [
     Part {
         name: "components",
         text: "## What components may import\n\nEvery function that [`guest/wit`](../guest/wit) declares for inference, called by a guest; \
@@ -82,6 +101,25 @@ const PARTS: [Part; 5] = [
     },
 ];
 
+const PROTOCOLS: [Part; 2] = [
+    Part {
+        name: "protocols",
+        text: "## What is offered, and what is not\n\nFunctions of named tensors are served over all of these, by one address, \
+               without a line of their own for it.",
+        head: &["protocol", "feature", "here"],
+        layout: Layout::Lines,
+        required: None,
+    },
+    Part {
+        name: "clients",
+        text: "## What clients were seen to do\n\nThe programs in [`tests/clients`](../tests/clients) call a host as the users of each \
+               client do. A row that is missing here failed.",
+        head: &["protocol", "feature", "client"],
+        layout: Layout::Gathered,
+        required: None,
+    },
+];
+
 /// A row that a test has seen.
 type Row = (usize, Vec<String>);
 
@@ -113,24 +151,10 @@ impl Evidence {
         &self.folder
     }
 
-    /// Compares the page with what was seen, or writes it.
+    /// Compares the pages with what was seen, or writes them.
     pub(crate) fn end(self, tree: &Tree) -> Result<()> {
-        console::step("check", "docs/conformance.md");
-        let page = page(&self.rows()?)?;
-        let path = tree.root.join("docs/conformance.md");
-        let present = fs::read_to_string(&path).unwrap_or_default();
-        if page == present {
-            return Ok(());
-        }
-        if env::var_os("UPDATE_EXPECTED").is_some() {
-            return stamp::replace(&path, page.as_bytes());
-        }
-        let (seen, said): (BTreeSet<_>, BTreeSet<_>) = (page.lines().collect(), present.lines().collect());
-        let differences = said.difference(&seen).map(|line| format!("- {line}\n"));
-        let differences: String = differences.chain(seen.difference(&said).map(|line| format!("+ {line}\n"))).collect();
-        bail!(
-            "docs/conformance.md is not what the tests have seen; `UPDATE_EXPECTED=1 cargo xtask test` writes it anew\n{differences}"
-        )
+        let rows = self.rows()?;
+        PAGES.iter().try_for_each(|page| page.check(tree, &rows))
     }
 
     fn rows(&self) -> Result<Rows> {
@@ -147,11 +171,33 @@ impl Evidence {
     }
 }
 
+impl Page {
+    fn check(&self, tree: &Tree, rows: &Rows) -> Result<()> {
+        console::step("check", self.path);
+        let text = text(self.head, self.parts, rows)?;
+        let path = tree.root.join(self.path);
+        let present = fs::read_to_string(&path).unwrap_or_default();
+        if text == present {
+            return Ok(());
+        }
+        if env::var_os("UPDATE_EXPECTED").is_some() {
+            return stamp::replace(&path, text.as_bytes());
+        }
+        let (seen, said): (BTreeSet<_>, BTreeSet<_>) = (text.lines().collect(), present.lines().collect());
+        let differences = said.difference(&seen).map(|line| format!("- {line}\n"));
+        let differences: String = differences.chain(seen.difference(&said).map(|line| format!("+ {line}\n"))).collect();
+        let path = self.path;
+        bail!(
+            "{path} is not what the tests have seen; `UPDATE_EXPECTED=1 cargo xtask test` writes it anew\n{differences}"
+        )
+    }
+}
+
 /// The page of what was seen.
-fn page(rows: &Rows) -> Result<String> {
-    let mut page = HEAD.to_owned();
+fn text(head: &str, parts: &[Part], rows: &Rows) -> Result<String> {
+    let mut page = format!("{head}{MADE}");
     let none = BTreeSet::new();
-    for part in &PARTS {
+    for part in parts {
         let seen = rows.get(part.name).filter(|seen| !seen.is_empty());
         let seen = seen.with_context(|| format!("no test has seen anything of `{}`", part.name))?;
         if let Some(required) = part.required {
@@ -236,8 +282,8 @@ mod tests {
     #[test]
     fn what_no_test_has_seen_is_missed() {
         let all = |name: &str| (name.to_owned(), rows(&[(0, &["f", "0", "a test"])]));
-        let mut seen: Rows = PARTS.iter().map(|part| all(part.name)).collect();
-        let missed = |seen: &Rows| page(seen).map_err(|error| error.to_string());
+        let mut seen: Rows = CONFORMANCE.iter().map(|part| all(part.name)).collect();
+        let missed = |seen: &Rows| text("", &CONFORMANCE, seen).map_err(|error| error.to_string());
         assert!(missed(&seen).is_ok_and(|page| page.contains("| f | 0 | a test |")));
         seen.insert("wasi_ephemeral_nn offers".into(), rows(&[(0, &["f"]), (0, &["g"])]));
         assert_eq!(missed(&seen), Err("no test calls [\"g\"] of `wasi_ephemeral_nn`".to_owned()));

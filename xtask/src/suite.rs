@@ -3,13 +3,15 @@
 use crate::{
     bundles,
     conformance::Evidence,
-    console, guests, python, run,
+    console, guests,
+    python::{self, Environment},
+    run,
     setup::Assets,
     tree::{Tree, in_ci},
     up,
 };
 use anyhow::{Result, ensure};
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 /// All tests; or, with `args`, only those of the host's workspace that they pick.
 pub(crate) fn test(tree: &Tree, args: &[String]) -> Result<()> {
@@ -23,22 +25,14 @@ pub(crate) fn test(tree: &Tree, args: &[String]) -> Result<()> {
             "the test that builds projects of `torpor new` is skipped: no Rust toolchain here has their targets",
         );
     }
-    let python = match python::ready() {
-        Ok(folder) => Some(folder),
-        Err(error) if in_ci() => return Err(error),
-        Err(error) => {
-            console::note(format!("tests that check bundles with Python libraries are skipped: {error:#}"));
-            None
-        }
-    };
+    let libraries = python(&python::BUNDLES, "tests that check bundles with Python libraries are skipped")?;
+    let clients = python(&python::CLIENTS, "tests that call a host by other people's clients are skipped")?;
     // Only a run of everything, on all backends, sees all that the page says.
-    let whole = args.is_empty() && assets.onnxruntime.is_some() && assets.openvino.is_some();
+    let whole = args.is_empty() && assets.onnxruntime.is_some() && assets.openvino.is_some() && clients.is_some();
     let evidence = whole.then(|| Evidence::begin(tree)).transpose()?;
     if args.is_empty() {
         if evidence.is_none() {
-            console::note(
-                "docs/conformance.md is not compared with what the tests see, since a native library is missing",
-            );
+            console::note("the pages that tests make are not compared with what they see, since a library is missing");
         }
         test_guests(tree, &assets)?;
         console::step("test", "the documentation of the host's workspace");
@@ -52,14 +46,26 @@ pub(crate) fn test(tree: &Tree, args: &[String]) -> Result<()> {
         console::step("test", "the host's workspace, by `cargo test`, since cargo-nextest is not installed");
         command.args(["test", "--lib", "--bins", "--tests"]);
     }
-    if let Some(python) = python {
-        command.env("TORPOR_TEST_PYTHON", python);
+    for (variable, folder) in [("TORPOR_TEST_PYTHON", libraries), ("TORPOR_TEST_CLIENTS", clients)] {
+        command.envs(folder.map(|folder| (variable, folder)));
     }
     if let Some(evidence) = &evidence {
         command.env("TORPOR_TEST_EVIDENCE", evidence.folder());
     }
     run::run(command.args(["--release", "--workspace"]).args(args))?;
     evidence.map_or(Ok(()), |evidence| evidence.end(tree))
+}
+
+/// Where the programs of an environment are; `None`, which says `without`, where it cannot be made. In CI that is a failure.
+fn python(environment: &Environment, without: &str) -> Result<Option<PathBuf>> {
+    match environment.ready() {
+        Ok(folder) => Ok(Some(folder)),
+        Err(error) if in_ci() => Err(error),
+        Err(error) => {
+            console::note(format!("{without}: {error:#}"));
+            Ok(None)
+        }
+    }
 }
 
 /// The guests' own tests, on this machine's processor and with the stable toolchain: they need no Wasm.

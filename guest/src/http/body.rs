@@ -93,11 +93,25 @@ impl Read for Body {
 
 /// A body on its way out. Bytes leave as they are written; a slow receiver holds the writer back.
 #[derive(Debug)]
-pub struct Writer(OutputStream);
+pub struct Writer {
+    stream: OutputStream,
+    trailers: Vec<(String, Vec<u8>)>,
+}
 
 impl Writer {
     pub(super) fn new(stream: OutputStream) -> Self {
-        Writer(stream)
+        Writer { stream, trailers: Vec::new() }
+    }
+
+    /// Has this field follow the body, such as a checksum of what was written. HTTP/2 carries such trailers always; HTTP/1.1 to callers
+    /// that say `TE: trailers`, and only those whose names the response's header `Trailer` has announced.
+    pub fn trailer(&mut self, name: &str, value: impl Into<Vec<u8>>) {
+        self.trailers.push((name.to_ascii_lowercase(), value.into()));
+    }
+
+    /// Ends the stream, and gives the fields that are to follow it.
+    pub(super) fn into_trailers(self) -> Vec<(String, Vec<u8>)> {
+        self.trailers
     }
 }
 
@@ -107,19 +121,19 @@ impl Write for Writer {
             return Ok(0);
         }
         loop {
-            let room = self.0.check_write().map_err(|error| broken(&error))?;
+            let room = self.stream.check_write().map_err(|error| broken(&error))?;
             if room == 0 {
-                self.0.subscribe().block();
+                self.stream.subscribe().block();
                 continue;
             }
             let most = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
-            self.0.write(&bytes[..most]).map_err(|error| broken(&error))?;
+            self.stream.write(&bytes[..most]).map_err(|error| broken(&error))?;
             return Ok(most);
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.blocking_flush().map_err(|error| broken(&error))
+        self.stream.blocking_flush().map_err(|error| broken(&error))
     }
 }
 

@@ -96,11 +96,13 @@ impl Response {
             Content::Stream(write) => write(&mut writer),
         };
         let written = written.and_then(|()| writer.flush());
-        drop(writer);
-        // A body that is dropped unfinished breaks the connection off, which is what its caller should see. Finishing fails only
-        // where the caller has gone.
-        if written.is_ok() {
-            _ = OutgoingBody::finish(body, None);
+        let trailers = writer.into_trailers();
+        // A body that is dropped unfinished breaks the connection off, which is what its caller should see: also of one whose trailers
+        // are no fields. Finishing fails only where the caller has gone.
+        if written.is_ok()
+            && let Ok(trailers) = (!trailers.is_empty()).then(|| Fields::from_list(&trailers)).transpose()
+        {
+            _ = OutgoingBody::finish(body, trailers);
         }
     }
 }

@@ -34,6 +34,7 @@ impl http::Handler for Probe {
             "env" => Ok(Response::text(environment::lines())),
             "load" => load(&text(&request, "model")?),
             "table" => Ok(table()),
+            "sum" => Ok(sum(request)),
             "say" => say(&request, || Ok(())),
             "say-and-break" => say(&request, || Err(io::Error::other("the probe was asked to break off"))),
             "fail" => Err(http::Error::internal("the probe was asked to fail")),
@@ -103,6 +104,20 @@ fn echo(request: Request) -> Response {
         Ok(())
     });
     response.header("content-type", content_type)
+}
+
+/// Echoes the body, with the sum of its bytes behind it.
+fn sum(request: Request) -> Response {
+    let response = Response::stream(move |out| {
+        let (mut body, mut sum) = (request.into_body(), 0_u64);
+        while let Some(chunk) = body.next_chunk()? {
+            sum += chunk.iter().map(|&byte| u64::from(byte)).sum::<u64>();
+            out.write_all(&chunk)?;
+        }
+        out.trailer("x-sum", sum.to_string());
+        Ok(())
+    });
+    response.header("trailer", "x-sum")
 }
 
 fn spin() -> ! {

@@ -1,0 +1,34 @@
+"""MLflow's scoring protocol, by MLflow's own client. Arguments: the host's address; `add` is its model by default."""
+
+import sys
+
+import pandas
+from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+from report import Report, refused
+from tensors import ROWS
+
+PROTOCOL = "MLflow scoring"
+
+
+def main(address):
+    host, port = address.split(":")
+    client = ScoringServerClient(host, port)
+    with Report("mlflow", "mlflow-skinny") as report:
+        works = lambda feature: report.works(PROTOCOL, feature)
+        with works("ping and version"):
+            client.ping()
+            assert client.get_version()
+        with works("named tensors (inputs)"):
+            answer = client.invoke({"inputs": {"x": ROWS.tolist(), "y": ROWS.tolist()}})
+            assert answer["predictions"] == (ROWS + ROWS).tolist(), answer
+        with works("a dataframe"):
+            # Each column holds one row of a tensor in a cell.
+            frame = pandas.DataFrame({"x": ROWS.tolist(), "y": ROWS.tolist()})
+            answer = client.invoke(frame)
+            assert answer["predictions"] == (ROWS + ROWS).tolist(), answer
+        with works("errors name what is wrong"):
+            refused(lambda: client.invoke({"inputs": {"x": ROWS.tolist()}}), "400", "`y`")
+            refused(lambda: client.invoke({"inputs": {"x": [["a"]], "y": ROWS.tolist()}}), "400", "`x`")
+
+
+main(sys.argv[1])
