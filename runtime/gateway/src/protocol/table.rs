@@ -212,4 +212,19 @@ mod tests {
             assert!(PROTOCOLS[index + 1..].iter().all(|other| other.name != *name) && !features.is_empty(), "{name}");
         }
     }
+
+    #[test]
+    fn the_documentation_has_every_feature() {
+        let features = PROTOCOLS.iter().flat_map(|protocol| {
+            protocol.features.iter().map(move |feature| (format!("{} (`{}`)", protocol.name, protocol.at), feature))
+        });
+        for (order, (protocol, (feature, carried))) in features.enumerate() {
+            let here = match carried {
+                Works => "works".to_owned(),
+                As(how) => format!("works: {how}"),
+                Not(why) => format!("not offered: {why}"),
+            };
+            torpor_evidence::seen("protocols", order, [&protocol, feature, &here]);
+        }
+    }
 }
