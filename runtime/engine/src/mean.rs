@@ -155,7 +155,9 @@ mod tests {
     #[test]
     fn a_long_dimension_costs_no_digits() {
         let tensor = singles(&[1 << 22], &vec![0.1; 1 << 22]);
-        assert_eq!(mean(&tensor, 0).unwrap(), singles(&[], &[0.1]));
+        let mean = mean(&tensor, 0).unwrap();
+        let mean = f32::from_le_bytes(mean.data()[..].try_into().unwrap());
+        assert!((mean - 0.1).abs() < 1e-6, "{mean}");
     }
 
     proptest! {
