@@ -91,7 +91,7 @@ pub mod fuzzing {
         let generated = proto::inference::ModelInferRequest::decode(message);
         let (Ok(read), Ok(generated)) = (read, generated) else { return };
         assert_eq!((&read.model, &read.id), (&generated.model_name, &generated.id), "the heads differ");
-        if let Ok((tensors, _)) = read.tensors(&torpor_tensor::Signature::default(), LIMIT) {
+        if let Ok((tensors, _)) = read.tensors(&Signature::default(), LIMIT) {
             let heads = generated.inputs.iter().map(|input| (&input.name, input.datatype.as_str(), input.shape.len()));
             let tensors = tensors.iter().map(|(name, tensor)| (name, tensor.dtype().name(), tensor.shape().rank()));
             assert!(heads.eq(tensors), "the tensors differ");
@@ -108,7 +108,7 @@ pub mod fuzzing {
         let (Ok(read), Ok(generated)) = (read, generated) else { return };
         let model = generated.model_spec.map(|spec| spec.name);
         assert_eq!(Some(&read.target.model), model.as_ref(), "the heads differ");
-        if let Ok((tensors, _)) = read.tensors(&torpor_tensor::Signature::default(), LIMIT) {
+        if let Ok((tensors, _)) = read.tensors(&Signature::default(), LIMIT) {
             let known = |(name, _): &(String, _)| generated.inputs.contains_key(name);
             assert!(tensors.iter().all(known), "the tensors differ");
         }
@@ -131,7 +131,7 @@ pub mod fuzzing {
     pub fn binary_request(data: &[u8]) {
         let Some((head, body)) = data.split_first_chunk::<2>() else { return };
         let (head, body) = (usize::from(u16::from_le_bytes(*head)), bytes::Bytes::copy_from_slice(body));
-        let Ok(request) = open_inference::binary_request(&body, head, &torpor_tensor::Signature::default()) else {
+        let Ok(request) = open_inference::binary_request(&body, head, &Signature::default()) else {
             return;
         };
         let read: usize = request.inputs.iter().map(|(_, tensor)| tensor.data().len()).sum();

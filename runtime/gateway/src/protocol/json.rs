@@ -8,5 +8,5 @@ pub(super) mod text;
 pub(super) mod walk;
 mod write;
 
-pub(crate) use write::size;
 pub(super) use write::{Binary, Data};
+pub(crate) use write::{size, size_of};

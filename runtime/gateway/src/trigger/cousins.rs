@@ -151,9 +151,7 @@ pub(super) async fn predict<R: Send + 'static>(
     let (inputs, form) = read.await.inspect_err(|_| function.count_refused(arrived))?;
     let answer = function.predict(inputs).await.map_err(super::not_loaded)?;
     let outputs = answer.value;
-    let (content_type, body) =
-        off_thread(json::size(outputs.iter().map(|(name, tensor)| (name, tensor))), move || write(form, &outputs))
-            .await??;
+    let (content_type, body) = off_thread(json::size(&outputs), move || write(form, &outputs)).await??;
     let mut response = Response::new(body.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     tell(response.headers_mut(), &answer.timing);

@@ -232,7 +232,7 @@ async fn infer<R: Inference>(
 ) -> Result<(Pieces, Timing), Status> {
     let request = R::read(&message)?;
     let (model, version) = request.target();
-    let Served { function, revision } = functions.model(model, version)?;
+    let Served { function, revision, .. } = functions.model(model, version)?;
     let id = request.id();
     let wanted = wanted(&function, request, message.len()).await;
     let (inputs, outputs) = wanted.inspect_err(|_| function.count_refused(arrived))?;

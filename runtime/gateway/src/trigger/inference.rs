@@ -66,7 +66,7 @@ impl FromRequestParts<Functions> for Model {
 pub(crate) async fn infer(model: Result<Model, ApiError>, request: Request) -> Result<Response, ApiError> {
     let arrived = Instant::now();
     let coding = accepted(request.headers());
-    let Served { function, revision } = match model {
+    let Served { function, revision, .. } = match model {
         Ok(Model(served)) => served,
         Err(error) => return Err(after_its_body(request, error).await),
     };

@@ -28,7 +28,7 @@ const MAX_ORDER: usize = 64 * 1024;
 /// How long an order may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(crate) async fn metadata(Model(Served { function, revision }): Model) -> Response {
+pub(crate) async fn metadata(Model(Served { function, revision, .. }): Model) -> Response {
     let name = function.manifest().name.as_str();
     Json(open_inference::model_metadata(name, revision, function.signature())).into_response()
 }
@@ -41,7 +41,7 @@ pub(crate) async fn ready(Model(Served { function, .. }): Model) -> Response {
     (status, Json(body)).into_response()
 }
 
-pub(crate) async fn config(Model(Served { function, revision }): Model) -> Response {
+pub(crate) async fn config(Model(Served { function, revision, .. }): Model) -> Response {
     let manifest = function.manifest();
     let batches = manifest.models.values().filter_map(|model| model.batch.as_ref());
     let config = Config {
@@ -55,7 +55,7 @@ pub(crate) async fn config(Model(Served { function, revision }): Model) -> Respo
 }
 
 pub(crate) async fn statistics(Model(served): Model) -> Response {
-    let Served { function, revision } = &served;
+    let Served { function, revision, .. } = &served;
     Json(open_inference::model_statistics(&[stats(function, *revision)])).into_response()
 }
 

@@ -46,7 +46,7 @@ pub(super) async fn embeddings(State(host): State<Host>, request: Request) -> Re
     let answer = answer.map_err(super::not_loaded)?;
     let outputs = answer.value;
     openai::has_dimensions(request.dimensions, &outputs).map_err(ApiError::from)?;
-    let body = off_thread(json::size(outputs.iter().map(|(name, tensor)| (name, tensor))), move || {
+    let body = off_thread(json::size(&outputs), move || {
         let name = function.manifest().name.clone();
         openai::embeddings_response(&request.model, request.encoding, &outputs).map_err(unwritable(name))
     });

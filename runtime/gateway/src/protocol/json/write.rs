@@ -7,7 +7,7 @@ use serde::{
     ser::{Error, SerializeMap, SerializeSeq},
 };
 use std::cell::Cell;
-use torpor_tensor::{DType, Tensor};
+use torpor_tensor::{DType, NamedTensor, Tensor};
 
 /// Arrays that a tensor without elements may be written as.
 const MAX_EMPTY: u64 = 1 << 16;
@@ -24,23 +24,25 @@ pub(in crate::protocol) enum Binary {
 }
 
 /// Bytes that the JSON of these tensors has, about: no less than most take, so that it is seldom moved while it grows.
-pub(crate) fn size<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)>) -> usize {
-    let size = |(name, tensor): (&String, &Tensor)| {
-        // Digits, sign, point and comma of usual elements.
-        let width = match tensor.dtype() {
-            DType::U8 => 4,
-            DType::Bool | DType::I8 => 6,
-            DType::U16 | DType::I16 => 7,
-            DType::I64 | DType::U64 => 10,
-            DType::U32 | DType::I32 | DType::F16 | DType::Bf16 => 12,
-            DType::F32 => 13,
-            DType::F64 => 21,
-            // Quotes and comma take less than the length of an element does, and leave some room for escapes.
-            DType::Bytes => return 128 + name.len() + tensor.data().len().saturating_add(tensor.data().len() / 16),
-        };
-        (128 + name.len()).saturating_add(tensor.elements().saturating_mul(width))
+pub(crate) fn size(tensors: &[NamedTensor]) -> usize {
+    tensors.iter().map(|(name, tensor)| size_of(name, tensor)).fold(128, usize::saturating_add)
+}
+
+/// The same of one tensor.
+pub(crate) fn size_of(name: &str, tensor: &Tensor) -> usize {
+    // Digits, sign, point and comma of usual elements.
+    let width = match tensor.dtype() {
+        DType::U8 => 4,
+        DType::Bool | DType::I8 => 6,
+        DType::U16 | DType::I16 => 7,
+        DType::I64 | DType::U64 => 10,
+        DType::U32 | DType::I32 | DType::F16 | DType::Bf16 => 12,
+        DType::F32 => 13,
+        DType::F64 => 21,
+        // Quotes and comma take less than the length of an element does, and leave some room for escapes.
+        DType::Bytes => return 128 + name.len() + tensor.data().len().saturating_add(tensor.data().len() / 16),
     };
-    tensors.into_iter().map(size).fold(128, usize::saturating_add)
+    (128 + name.len()).saturating_add(tensor.elements().saturating_mul(width))
 }
 
 /// A tensor's elements as JSON, or one part of them after another.

@@ -86,7 +86,8 @@ fn is_text(tensor: &Tensor) -> bool {
 
 /// Bytes that the JSON of an answer has, about.
 pub(crate) fn infer_response_size(outputs: &[Output]) -> usize {
-    json::size(outputs.iter().filter(|output| !output.binary).map(|output| (&output.name, &output.tensor)))
+    let written = outputs.iter().filter(|output| !output.binary);
+    written.map(|Output { name, tensor, .. }| json::size_of(name, tensor)).fold(128, usize::saturating_add)
 }
 
 /// Versions are texts in the protocol, whatever they look like.

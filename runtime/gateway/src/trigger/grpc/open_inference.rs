@@ -71,7 +71,7 @@ pub(super) async fn call(State(grpc): State<Grpc>, Path(method): Path<String>, r
         }
         "ModelMetadata" => {
             call.unary(|ModelMetadataRequest { name, version }| {
-                let Served { function, revision } = functions.model(&name, given(&version))?;
+                let Served { function, revision, .. } = functions.model(&name, given(&version))?;
                 Ok(model_metadata(function.manifest().name.as_str(), revision, function.signature()))
             })
             .await

@@ -55,7 +55,7 @@ pub(super) async fn predictions(State(grpc): State<Grpc>, Path(method): Path<Str
         "GetModelMetadata" => {
             call.unary(|GetModelMetadataRequest { model_spec, metadata_field }| {
                 let target = target(model_spec)?;
-                let Served { function, revision } = functions.model(&target.model, target.version.as_deref())?;
+                let Served { function, revision, .. } = functions.model(&target.model, target.version.as_deref())?;
                 let name = function.manifest().name.as_str();
                 Ok(model_metadata(name, revision, function.signature(), &metadata_field)?)
             })
@@ -74,7 +74,8 @@ pub(super) async fn models(State(grpc): State<Grpc>, Path(method): Path<String>,
         "GetModelStatus" => {
             call.unary(|GetModelStatusRequest { model_spec }| {
                 let target = target(model_spec)?;
-                let Served { function, revision } = grpc.functions.model(&target.model, target.version.as_deref())?;
+                let Served { function, revision, .. } =
+                    grpc.functions.model(&target.model, target.version.as_deref())?;
                 Ok(model_status(revision, function.is_ready()))
             })
             .await
