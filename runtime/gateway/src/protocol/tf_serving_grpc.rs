@@ -59,10 +59,12 @@ pub(crate) fn target(spec: Option<ModelSpec>) -> Result<Target, Malformed> {
         let (name, signature) = (shown(&name), shown(&signature_name));
         return Err(Malformed(format!("`{name}` has no signature `{signature}`, only `{SIGNATURE}`")));
     }
-    let version = version_choice.map(|version| match version {
-        VersionChoice::Version(number) => number.to_string(),
-        VersionChoice::VersionLabel(label) => label,
-    });
+    let version = match version_choice {
+        // OpenVINO's client says 0 where it leaves the choice to the server; revisions begin with 1.
+        None | Some(VersionChoice::Version(0)) => None,
+        Some(VersionChoice::Version(number)) => Some(number.to_string()),
+        Some(VersionChoice::VersionLabel(label)) => Some(label),
+    };
     Ok(Target { model: name, version })
 }
 

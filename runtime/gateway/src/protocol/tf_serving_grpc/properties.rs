@@ -139,6 +139,7 @@ fn a_label_is_a_version() {
     let version = |spec| target(Some(spec)).unwrap().version;
     assert_eq!(version(spec(Some(VersionChoice::VersionLabel("1.2.3".into())), SIGNATURE)).as_deref(), Some("1.2.3"));
     assert_eq!(version(spec(None, "")), None);
+    assert_eq!(version(spec(Some(VersionChoice::Version(0)), "")), None);
 }
 
 #[test]
