@@ -27,7 +27,13 @@ pub async fn host(stage: &Stage, manifests: Vec<PathBuf>) -> Result<Host> {
         watch: false,
         trust: Trust::Policy(stage.trust()),
         state: stage.path("inside.state"),
-        gateway: gateway::Config { data: any, admin: any, limits: gateway::Limits::default(), drain: Duration::ZERO },
+        gateway: gateway::Config {
+            data: any,
+            admin: any,
+            limits: gateway::Limits::default(),
+            drain: Duration::ZERO,
+            model_control: false,
+        },
         libraries: Libraries { onnxruntime: Some(stage.places.onnxruntime.clone()), openvino: None },
         // Nothing starts one unless a manifest asks for it.
         worker: Some(Worker {

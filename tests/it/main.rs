@@ -5,6 +5,7 @@
 mod fixture;
 
 mod backends; // what the host runs models with, and what it says of what is missing
+mod binary; // tensors as bytes, classes, and encoded bodies
 mod budget; // functions that make room for each other
 mod cache; // what is kept of answers, for whom, and for how long
 mod cli; // every command with right and wrong use
@@ -33,6 +34,7 @@ mod misuse; // what a guest does wrong with models and tensors, and that only it
 mod overload; // more requests, connections and bad callers than a host can bear
 mod project; // what `torpor new` makes builds, packs, signs, serves and answers
 mod readme; // the README's commands do what it says
+mod repository; // what models do, and who loads and unloads them
 mod schema; // somebody else's validator reads the JSON Schema of manifests
 mod snapshot; // modules that are initialized when they are packed
 mod terminal; // colour and progress, for people alone

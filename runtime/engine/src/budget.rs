@@ -163,10 +163,10 @@ impl Budget {
         true
     }
 
-    /// A function is replaced, and may go whatever its manifest says.
-    pub(crate) fn unpin(&mut self, id: Id) {
+    /// Whether a function may go for others, whatever was said when it asked: one that is replaced may, and one that is loaded may not.
+    pub(crate) fn pin(&mut self, id: Id, pin: bool) {
         let wishes = self.line.iter_mut().filter(|wish| wish.id == id).map(|wish| &mut wish.pinned);
-        wishes.chain(self.held.get_mut(&id).map(|holding| &mut holding.pinned)).for_each(|pinned| *pinned = false);
+        wishes.chain(self.held.get_mut(&id).map(|holding| &mut holding.pinned)).for_each(|pinned| *pinned = pin);
     }
 
     /// A function will not wake again.

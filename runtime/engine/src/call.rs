@@ -9,7 +9,7 @@ mod predict;
 pub use self::http::{Incomplete, RequestBody, ResponseBody};
 
 use crate::{
-    CacheStatus, CallError, WakeTiming,
+    CacheStatus, CallError, Labels, WakeTiming,
     function::{Inner, Lease},
     trace::Marks,
 };
@@ -32,6 +32,9 @@ pub struct Answer<T> {
     pub value: T,
     /// Where the time went.
     pub timing: Timing,
+    /// What stands along the last dimension of the outputs of the function's models; `None` of an HTTP request, and where no output
+    /// has labels.
+    pub labels: Option<Arc<Labels>>,
 }
 
 /// Where a call's time went.
@@ -56,6 +59,8 @@ struct Record {
     outcome: Outcome,
     /// Whether the call waited in vain for memory.
     lacked_memory: AtomicBool,
+    /// Whether it is a call for tensors, which the function's statistics count.
+    for_tensors: bool,
     marks: Marks,
 }
 
@@ -66,6 +71,7 @@ impl Record {
             arrived: Instant::now(),
             outcome: Outcome::Abandoned,
             lacked_memory: AtomicBool::new(false),
+            for_tensors: false,
             marks: Marks::default(),
         }
     }
@@ -86,7 +92,7 @@ impl Record {
     fn note<T>(&mut self, result: &Result<T, CallError>) {
         self.outcome = match result {
             Ok(_) => Outcome::Answered,
-            Err(CallError::InvalidInput(_)) => Outcome::Refused,
+            Err(CallError::InvalidInput(_) | CallError::Unloaded { .. }) => Outcome::Refused,
             Err(CallError::QueueFull { .. } | CallError::NoMemory { .. }) => Outcome::Shed,
             Err(CallError::Overloaded { .. }) => Outcome::Overloaded,
             Err(CallError::Deadline { .. }) => Outcome::Late,
@@ -105,7 +111,8 @@ fn was_tried<T>(result: &Result<T, CallError>) -> bool {
 impl Drop for Record {
     fn drop(&mut self) {
         self.function.metrics.ended(self.outcome, self.arrived.elapsed());
-        self.function.remember(self.marks.trace(self.arrived, self.outcome.as_str()));
+        let trace = self.marks.trace(self.arrived, self.outcome.as_str());
+        self.function.remember(trace, self.for_tensors.then(|| (self.outcome, self.marks.runs())));
     }
 }
 

@@ -202,6 +202,12 @@ pub enum CallError {
         /// The function.
         function: FunctionName,
     },
+    /// The operator, or a caller whom the operator lets do that, has unloaded the function.
+    #[error("`{function}` is unloaded; load it before calling it")]
+    Unloaded {
+        /// The function.
+        function: FunctionName,
+    },
     /// The process of one of the function's models ended before it had answered. The next request finds another.
     #[error("`{function}` failed to answer: what ran its model ended")]
     ModelEnded {

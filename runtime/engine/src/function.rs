@@ -2,9 +2,10 @@
 //!
 //! Whoever wants to run asks for a [`Lease`], which keeps the function warm. Wakes and sleeps run as tasks of their own, so a
 //! caller that hangs up stops neither. The lock is held for moments only: never across an await, and never while something
-//! is sent or dropped that could take it again. What a wake does is in `wake`, what a sleep does in `sleep`, and what comes of
-//! models whose processes end on their own in `end`.
+//! is sent or dropped that could take it again. What a wake does is in `wake`, what a sleep does in `sleep`, what comes of models
+//! whose processes end on their own in `end`, and how callers load and unload it in `control`.
 
+mod control;
 mod end;
 mod sleep;
 mod wake;
@@ -16,6 +17,7 @@ use crate::{
     engine::Shared,
     guest::Capabilities,
     lifecycle::{Arrival, Lifecycle, Policy, Turn},
+    statistics::{Runs, Statistics},
     trace::{self, Trace, Traces},
     warm::{Recipe, WakeTiming, Warm},
 };
@@ -73,6 +75,10 @@ struct Gate {
     waiters: VecDeque<Waiter>,
     next_waiter: u64,
     retired: bool,
+    /// Whether it stays warm, as its manifest says or because it was loaded.
+    pinned: bool,
+    /// Whether it was unloaded, so that nobody is let in.
+    unloaded: bool,
     /// Whether it is to be warm although no request waits.
     wished: bool,
     /// Whether its wake has to wait until there is memory.
@@ -81,6 +87,7 @@ struct Gate {
     tried_again: bool,
     last_wake: Option<WakeTiming>,
     traces: Traces,
+    statistics: Statistics,
     cause: Option<String>,
     // Counted here and not read from the metrics, which go on when another revision takes the function's name.
     wakes: u64,
@@ -135,11 +142,14 @@ impl Function {
             waiters: VecDeque::new(),
             next_waiter: 0,
             retired: false,
+            pinned: policy.keep_warm,
+            unloaded: false,
             wished: false,
             lacks_memory: false,
             tried_again: false,
             last_wake: None,
             traces: Traces::default(),
+            statistics: Statistics::default(),
             cause: None,
             wakes: 0,
             wake_failures: 0,
@@ -197,9 +207,15 @@ impl Function {
         &self.inner.version
     }
 
-    /// Whether the next call would be let in: a function at zero is ready, one that failed to wake lately is not.
+    /// Whether the next call would be let in: a function at zero is ready, one that failed to wake lately or was unloaded is not.
     pub fn is_ready(&self) -> bool {
-        self.inner.gate().life.is_ready(Instant::now())
+        let gate = self.inner.gate();
+        !gate.unloaded && gate.life.is_ready(Instant::now())
+    }
+
+    /// What its calls for tensors came to since it was deployed.
+    pub fn statistics(&self) -> Statistics {
+        self.inner.gate().statistics.clone()
     }
 
     /// Counts a call that arrived at `arrived` and that a protocol refused for its caller's fault.
@@ -207,9 +223,13 @@ impl Function {
         self.inner.metrics.ended(Outcome::Refused, arrived.elapsed());
     }
 
-    /// Wakes the function without a request if its manifest says that it stays warm. Must be called within a tokio runtime.
+    /// Wakes the function without a request if it stays warm. Must be called within a tokio runtime.
     pub fn start(&self) {
-        if self.inner.manifest.scale.min > 0 && self.inner.gate().life.start_wake(Instant::now()) {
+        let starts = {
+            let mut gate = self.inner.gate();
+            gate.pinned && gate.life.start_wake(Instant::now())
+        };
+        if starts {
             self.inner.ask();
         }
     }
@@ -282,7 +302,7 @@ impl Function {
     pub async fn retire(&self) {
         self.inner.gate().retired = true;
         self.inner.retiring.notify_waiters();
-        self.inner.engine.keeper.unpin(&self.inner);
+        self.inner.engine.keeper.pin(&self.inner, false);
         self.inner.retire().await;
         self.inner.engine.keeper.forget(&self.inner);
         self.inner.forget_answers().await;
@@ -312,9 +332,13 @@ impl Inner {
         }
     }
 
-    /// Remembers a call that has ended.
-    pub(crate) fn remember(&self, trace: Trace) {
-        self.gate().traces.add(trace);
+    /// Remembers a call that has ended; one for tensors with how it did and what its models ran.
+    pub(crate) fn remember(&self, trace: Trace, counted: Option<(Outcome, Runs)>) {
+        let mut gate = self.gate();
+        if let Some((outcome, runs)) = counted {
+            gate.statistics.count(&trace, outcome, runs);
+        }
+        gate.traces.add(trace);
     }
 
     /// Whether its module is a program, which reads and writes bytes and knows nothing of HTTP.
@@ -327,9 +351,10 @@ impl Inner {
         self.recipe.size()
     }
 
-    /// Whether its manifest keeps it warm.
+    /// Whether its manifest keeps it warm, or its having been loaded does.
     pub(crate) fn is_pinned(&self) -> bool {
-        self.manifest.scale.min > 0 && !self.gate().retired
+        let gate = self.gate();
+        gate.pinned && !gate.retired
     }
 
     /// Waits until the function is warm and has a place, for a request that is to be answered until `deadline`. Wakes it if it is
@@ -345,6 +370,9 @@ impl Inner {
                 drop(gate);
                 self.bury(remains);
                 gate = self.gate();
+            }
+            if gate.unloaded {
+                return Err(CallError::Unloaded { function: self.manifest.name.clone() });
             }
             let asleep = gate.life.state() != State::Warm;
             let now = Instant::now();

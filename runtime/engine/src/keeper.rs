@@ -134,9 +134,9 @@ impl Keeper {
         self.advance();
     }
 
-    /// A function is replaced, and may go whatever its manifest says.
-    pub(crate) fn unpin(&self, function: &Inner) {
-        self.state().budget.unpin(function.id);
+    /// Whether a function may go for others: one that is replaced or unloaded may, whatever its manifest says.
+    pub(crate) fn pin(&self, function: &Inner, pin: bool) {
+        self.state().budget.pin(function.id, pin);
     }
 
     /// A function will not wake again.

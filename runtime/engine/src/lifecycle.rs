@@ -140,6 +140,11 @@ impl Lifecycle {
         }
     }
 
+    /// Changes whether it goes to sleep when it has been idle for long enough.
+    pub(crate) fn keep_warm(&mut self, keep_warm: bool) {
+        self.policy.keep_warm = keep_warm;
+    }
+
     pub(crate) fn state(&self) -> State {
         self.state
     }

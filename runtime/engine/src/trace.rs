@@ -1,6 +1,6 @@
 //! Where the time of a function's last calls went. In memory alone, a few for each function, and none for one that nobody calls.
 
-use crate::{WakeTiming, cache::CacheStatus, status};
+use crate::{WakeTiming, cache::CacheStatus, statistics::Runs, status};
 use serde::Serialize;
 use std::{
     collections::VecDeque,
@@ -64,6 +64,8 @@ struct Moments {
     http_cache: OnceLock<CacheStatus>,
     /// Of all runs of models whose outputs are kept. Nobody waits for it, since a call's runs are one after the other.
     model_cache: Mutex<Option<CacheStatus>>,
+    /// Neither for this.
+    runs: Mutex<Runs>,
 }
 
 impl Marks {
@@ -92,6 +94,16 @@ impl Marks {
     /// What it did for all of them; `None` where there were none of models whose outputs are kept.
     pub(crate) fn model_cache(&self) -> Option<CacheStatus> {
         *self.0.model_cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A model ran for it, and for others where that was with so many rows of a batch.
+    pub(crate) fn ran(&self, rows: u64, took: Duration) {
+        self.0.runs.lock().unwrap_or_else(PoisonError::into_inner).add(rows, took);
+    }
+
+    /// The runs that count as its own.
+    pub(crate) fn runs(&self) -> Runs {
+        std::mem::take(&mut *self.0.runs.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What the response cache did for the whole request.

@@ -130,6 +130,10 @@ pub(crate) struct Code {
 pub(crate) struct Models {
     function: FunctionName,
     models: Vec<Granted>,
+    /// The labels of the outputs of each model, in their order.
+    labels: Vec<Labels>,
+    /// Those of all of them; of two outputs of one name, the first model's. `None` where there are none.
+    all_labels: Option<Arc<Labels>>,
     /// `None` in tests.
     metrics: Option<Arc<FunctionMetrics>>,
     /// How long the first run of any of them took. Shared with calls that outlive their lease.
@@ -140,13 +144,12 @@ pub(crate) struct Models {
 struct Granted {
     name: ModelName,
     model: SharedModel,
-    /// The labels of its outputs, by their names.
-    labels: Labels,
     /// There where the manifest wants its outputs kept.
     keeping: Option<Keeping>,
 }
 
-type Labels = BTreeMap<String, Vec<String>>;
+/// What stands along the last dimension of outputs, by their names.
+pub type Labels = BTreeMap<String, Vec<String>>;
 
 impl Recipe {
     pub(crate) fn new(manifest: &Manifest, bundle: &Bundle, backends: &Backends) -> Result<Self, DeployError> {
@@ -425,7 +428,7 @@ impl Ingredient {
         engine: &Arc<Shared>,
         function: &FunctionName,
         metrics: &Arc<FunctionMetrics>,
-    ) -> Result<(Granted, OpenedModel), WakeError> {
+    ) -> Result<(Granted, Labels, OpenedModel), WakeError> {
         let start = Instant::now();
         let (model, labels) = self.opened(engine, metrics).await?;
         // Noted at once: a faster tier may follow in the background.
@@ -436,7 +439,8 @@ impl Ingredient {
             let source = torpor_nn::Error::Files { model: self.files.to_string(), reason };
             return Err(WakeError::Model { model: self.name.clone(), source });
         }
-        Ok((Granted { name: self.name.clone(), model, labels, keeping: self.keeping(engine, function) }, opened))
+        let granted = Granted { name: self.name.clone(), model, keeping: self.keeping(engine, function) };
+        Ok((granted, labels, opened))
     }
 
     fn keeping(&self, engine: &Shared, function: &FunctionName) -> Option<Keeping> {
@@ -573,10 +577,12 @@ impl Warm {
         };
         let (code, (opened, session)) = join(code, models).await;
 
-        let (models, opened) = opened.into_iter().collect::<Result<(Vec<_>, Vec<_>), _>>()?;
+        let (models, labels, opened) = opened.into_iter().collect::<Result<(Vec<_>, Vec<_>, Vec<_>), _>>()?;
         let models = Arc::new(Models {
             function: recipe.function.clone(),
             models,
+            all_labels: all(&labels),
+            labels,
             metrics: Some(metrics),
             first_run: Arc::default(),
         });
@@ -600,11 +606,27 @@ impl Warm {
     }
 }
 
+/// The labels of all outputs, by their names.
+fn all(labels: &[Labels]) -> Option<Arc<Labels>> {
+    let mut all = Labels::new();
+    for (output, labels) in labels.iter().flatten() {
+        all.entry(output.clone()).or_insert_with(|| labels.clone());
+    }
+    (!all.is_empty()).then(|| Arc::new(all))
+}
+
 impl Models {
     /// None, of a function that is never woken.
     #[cfg(test)]
     pub(crate) fn none(function: FunctionName) -> Self {
-        Models { function, models: Vec::new(), metrics: None, first_run: Arc::default() }
+        Models {
+            function,
+            models: Vec::new(),
+            labels: Vec::new(),
+            all_labels: None,
+            metrics: None,
+            first_run: Arc::default(),
+        }
     }
 
     /// Where a granted model stands.
@@ -633,7 +655,12 @@ impl Models {
 
     /// The labels of an output, where the bundle has some.
     pub(crate) fn labels(&self, model: usize, output: &str) -> Option<&[String]> {
-        self.models[model].labels.get(output).map(Vec::as_slice)
+        self.labels[model].get(output).map(Vec::as_slice)
+    }
+
+    /// The labels of all outputs that have some. They outlive the models.
+    pub(crate) fn all_labels(&self) -> Option<Arc<Labels>> {
+        self.all_labels.clone()
     }
 
     /// The process that holds a model, where it is not this one and has not ended.
@@ -668,8 +695,8 @@ impl Models {
         marks: &Marks,
     ) -> Result<Vec<NamedTensor>, torpor_nn::Error> {
         let granted = &self.models[model];
-        let Some(keeping) = &granted.keeping else { return self.run_now(granted, inputs, caller).await };
-        let run = |inputs| self.run_now(granted, inputs, caller);
+        let Some(keeping) = &granted.keeping else { return self.run_now(granted, inputs, caller, marks).await };
+        let run = |inputs| self.run_now(granted, inputs, caller, marks);
         let (status, outputs) = keeping.outputs(inputs, caller.weight, run).await;
         marks.looked_up(status);
         if let (Some(metrics), Some(result)) = (&self.metrics, status.counted()) {
@@ -683,6 +710,7 @@ impl Models {
         granted: &Granted,
         inputs: Vec<NamedTensor>,
         caller: Caller,
+        marks: &Marks,
     ) -> Result<Vec<NamedTensor>, torpor_nn::Error> {
         let begin = Instant::now();
         let ran = granted.model.run(inputs, caller).await;
@@ -691,6 +719,9 @@ impl Models {
             let _ = self.first_run.set(begin.elapsed());
         }
         let ran = ran?;
+        if ran.counts {
+            marks.ran(ran.batch, ran.took);
+        }
         if let Some(metrics) = &self.metrics {
             metrics.ran(ran.waited, ran.batch);
         }

@@ -4,6 +4,7 @@
 //! never holds a backend's text, a
 //! trap's text or a path: those went to the log where they came up.
 
+use crate::protocol::encoding::Coding;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, StatusCode, header};
 use std::time::Duration;
@@ -31,6 +32,7 @@ enum Code {
     Unavailable,
     BodyTimeout,
     BodyTooLarge,
+    UnsupportedEncoding,
     Overloaded { retry_after: Duration },
     Deadline,
     Failed,
@@ -66,6 +68,13 @@ impl ApiError {
             text: format!("the body did not arrive within the deadline of `{function}`"),
             help: None,
         }
+    }
+
+    /// The body of a request for tensors has a content coding that is not read.
+    pub(crate) fn unsupported_encoding() -> Self {
+        let text =
+            format!("the `content-encoding` of the body is not supported; send one of {}, or none", Coding::LIST);
+        ApiError { code: Code::UnsupportedEncoding, text, help: None }
     }
 
     /// The request comes from where none is taken from.
@@ -106,6 +115,7 @@ impl From<CallError> for ApiError {
             | CallError::Overloaded { retry_after, .. }
             | CallError::NoMemory { retry_after, .. } => Code::Overloaded { retry_after },
             CallError::Deadline { .. } => Code::Deadline,
+            CallError::Unloaded { .. } => Code::Unavailable,
             // Not 503: trying again at once would not help, and it is for the operator to act.
             CallError::Unavailable { .. } | CallError::ModelEnded { .. } | CallError::Failed { .. } => Code::Failed,
         };
@@ -124,6 +134,7 @@ impl IntoResponse for ApiError {
             Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Code::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Code::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Code::Deadline => StatusCode::GATEWAY_TIMEOUT,
             Code::Failed => StatusCode::INTERNAL_SERVER_ERROR,
@@ -140,6 +151,9 @@ impl IntoResponse for ApiError {
                     response.headers_mut().insert(header::ALLOW, allowed);
                 }
             }
+            Code::UnsupportedEncoding => {
+                response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static(Coding::LIST));
+            }
             Code::Overloaded { retry_after } => {
                 // The header has whole seconds.
                 let seconds = u32::try_from(retry_after.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
@@ -155,7 +169,9 @@ impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
         let mut metadata = MetadataMap::new();
         let code = match error.code {
-            Code::BadRequest | Code::MethodNotAllowed { .. } => tonic::Code::InvalidArgument,
+            Code::BadRequest | Code::MethodNotAllowed { .. } | Code::UnsupportedEncoding => {
+                tonic::Code::InvalidArgument
+            }
             Code::NotFound => tonic::Code::NotFound,
             Code::Forbidden => tonic::Code::PermissionDenied,
             Code::Conflict => tonic::Code::FailedPrecondition,

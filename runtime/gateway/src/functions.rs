@@ -294,18 +294,18 @@ impl Functions {
         self.table.load().largest
     }
 
-    /// The names that [`Functions::model`] finds.
-    pub(crate) fn models(&self) -> Vec<String> {
-        let serves = |entry: &&Entry| entry.manifest().is_some_and(|manifest| manifest.trigger.inference.is_some());
-        self.table.load().entries().filter(serves).map(|entry| entry.name().to_string()).collect()
-    }
-
     /// Whether the model of this name would let a call in; `None` where there is none.
     pub(crate) fn ready(&self, name: &str) -> Option<bool> {
         match self.model(name, None) {
             Ok(Served { function, .. }) => Some(function.is_ready()),
             Err(error) => (!error.is_not_found()).then_some(false),
         }
+    }
+
+    /// All functions that the protocols for tensors know, by name.
+    pub(crate) fn models(&self) -> Vec<Entry> {
+        let serves = |entry: &&Entry| entry.manifest().is_none_or(|manifest| manifest.trigger.inference.is_some());
+        self.table.load().entries().filter(serves).cloned().collect()
     }
 
     /// The function whose HTTP trigger has `path`; `None` if there is none.

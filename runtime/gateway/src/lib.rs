@@ -21,7 +21,7 @@ pub use listen::Limits;
 /// The parsers that fuzz targets reach, and the test that replays their corpora; they are nobody else's business.
 #[doc(hidden)]
 pub mod fuzzing {
-    use crate::protocol::{open_inference, open_inference_grpc, proto, tf_serving_grpc};
+    use crate::protocol::{encoding::Coding, open_inference, open_inference_grpc, proto, tf_serving_grpc};
     use prost::Message;
 
     /// Bytes that a tensor may have.
@@ -36,9 +36,10 @@ pub mod fuzzing {
         let generated = proto::inference::ModelInferRequest::decode(message);
         let (Ok(read), Ok(generated)) = (read, generated) else { return };
         assert_eq!((&read.model, &read.id), (&generated.model_name, &generated.id), "the heads differ");
-        if let Ok((tensors, _)) = read.tensors(&torpor_tensor::Signature::default(), LIMIT) {
+        if let Ok(wanted) = read.tensors(&torpor_tensor::Signature::default(), LIMIT) {
             let heads = generated.inputs.iter().map(|input| (&input.name, input.datatype.as_str(), input.shape.len()));
-            let tensors = tensors.iter().map(|(name, tensor)| (name, tensor.dtype().name(), tensor.shape().rank()));
+            let tensors =
+                wanted.inputs.iter().map(|(name, tensor)| (name, tensor.dtype().name(), tensor.shape().rank()));
             assert!(heads.eq(tensors), "the tensors differ");
         }
     }
@@ -66,7 +67,31 @@ pub mod fuzzing {
     pub fn infer_request(body: &[u8]) {
         let signature = torpor_tensor::Signature::default();
         let read = open_inference::infer_request(body, &signature);
-        assert_eq!(read, open_inference::any_request(body, &signature), "the ways of reading a request differ");
+        assert_eq!(read, open_inference::in_two_passes(body, &signature), "the ways of reading a request differ");
+    }
+
+    /// Reads a request with binary tensors, of which the first two bytes say how long its JSON is.
+    ///
+    /// # Panics
+    /// When a tensor has other bytes than the body.
+    pub fn binary_request(data: &[u8]) {
+        let Some((head, body)) = data.split_first_chunk::<2>() else { return };
+        let (head, body) = (usize::from(u16::from_le_bytes(*head)), bytes::Bytes::copy_from_slice(body));
+        let Ok(request) = open_inference::binary_request(&body, head, &torpor_tensor::Signature::default()) else {
+            return;
+        };
+        let read: usize = request.inputs.iter().map(|(_, tensor)| tensor.data().len()).sum();
+        assert!(body.len() - head <= read, "bytes of the body are no tensor's");
+    }
+
+    /// Inflates a body both ways.
+    ///
+    /// # Panics
+    /// When there is more of it than may be.
+    pub fn encoded_body(body: &[u8]) {
+        for coding in [Coding::Gzip, Coding::Deflate] {
+            assert!(!coding.inflate(body, 1000).is_ok_and(|body| body.len() > 1000), "too much is inflated");
+        }
     }
 }
 
@@ -83,7 +108,8 @@ pub mod measuring {
 
     /// The body of an answer; `None` where JSON cannot carry the tensors.
     pub fn infer_response(outputs: &[NamedTensor]) -> Option<Vec<u8>> {
-        open_inference::infer_response("bench", 1, None, outputs).ok()
+        let outputs: Vec<_> = outputs.iter().map(|(name, tensor)| open_inference::Output::json(name, tensor)).collect();
+        open_inference::infer_response("bench", 1, None, &outputs).ok()
     }
 }
 
@@ -106,6 +132,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long requests that run may still take once the host is told to stop.
     pub drain: Duration,
+    /// Whether callers may load and unload functions.
+    pub model_control: bool,
 }
 
 /// Why the gateway could not be built.
@@ -143,6 +171,7 @@ pub struct Gateway {
     data: Listener,
     admin: Listener,
     drain: Duration,
+    control: bool,
 }
 
 impl Gateway {
@@ -159,7 +188,7 @@ impl Gateway {
         };
         let data = bind(config.data, "--listen", config.limits).await?;
         let admin = bind(config.admin, "--admin", Limits { connections: ADMIN_CONNECTIONS, ..config.limits }).await?;
-        Ok(Gateway { data, admin, drain: config.drain })
+        Ok(Gateway { data, admin, drain: config.drain, control: config.model_control })
     }
 
     /// Where callers connect; tells the port where 0 was asked for.
@@ -181,16 +210,12 @@ impl Gateway {
         metrics: Arc<Metrics>,
         shutdown: impl Future<Output = ()>,
     ) {
-        let Gateway { data, admin, drain } = self;
+        let Gateway { data, admin, drain, control } = self;
         let (stop_data, data_stops) = watch::channel(false);
         let (stop_admin, admin_stops) = watch::channel(false);
         let connections = metrics.connections().clone();
-        let mut data_task = tokio::spawn(data.run(
-            data::router(functions.clone(), data_stops.clone()),
-            connections,
-            data_stops.clone(),
-            drain,
-        ));
+        let router = data::router(functions.clone(), control, data_stops.clone());
+        let mut data_task = tokio::spawn(data.run(router, connections, data_stops.clone(), drain));
         let admin_router = admin::router(functions, deployments, metrics, data_stops);
         let admin_task = tokio::spawn(admin.run(admin_router, Default::default(), admin_stops, Duration::from_secs(1)));
 

@@ -2,8 +2,11 @@
 
 #[cfg(test)]
 mod arbitrary;
+pub(crate) mod classification;
+pub(crate) mod encoding;
 pub(crate) mod open_inference;
 pub(crate) mod open_inference_grpc;
+pub(crate) mod openapi;
 pub(crate) mod proto;
 pub(crate) mod tf_serving_grpc;
 mod wire;
@@ -14,10 +17,11 @@ use torpor_tensor::{Dim, Signature, TensorSpec};
 
 /// Dimensions that one tensor may have. ONNX Runtime and its peers take no more than 8 in most operators.
 const MAX_RANK: usize = 32;
-/// Tensors in one request.
+/// Tensors in one request, and outputs that one may name.
 const MAX_TENSORS: usize = 256;
-/// What runs every model, to protocols that tell of it.
+/// What runs a model, by the protocols' idea of it. Functions are WebAssembly, whatever runs the models in them.
 const PLATFORM: &str = "torpor_wasm";
+const BACKEND: &str = "torpor";
 
 /// What is wrong with a request. The text is for the caller.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,12 +1,14 @@
 //! From a request to a call of a function, and from its answer to a response.
 
+mod answer;
 pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod inference;
+pub(crate) mod models;
 
 use ::http::HeaderValue;
 use std::{fmt::Write, time::Duration};
-use torpor_engine::{CacheStatus, Timing};
+use torpor_engine::{CacheStatus, CallError, Timing};
 use torpor_manifest::Manifest;
 
 use crate::error::ApiError;
@@ -57,6 +59,15 @@ fn tell(headers: &mut ::http::HeaderMap, timing: &Timing) {
     // Behind that of a cache from which the function had it.
     if let Some(value) = timing.cache.as_ref().and_then(cache_status) {
         headers.append("cache-status", value);
+    }
+}
+
+/// What a caller of a protocol for tensors is told. A model that was unloaded is the caller's to load again, so that it is none of the
+/// host's failures there, as with Triton.
+fn not_loaded(error: CallError) -> ApiError {
+    match error {
+        error @ CallError::Unloaded { .. } => ApiError::bad_request(error.to_string()),
+        error => error.into(),
     }
 }
 

@@ -76,6 +76,10 @@ pub struct Ran {
     pub batch: u64,
     /// How long it waited for its turn.
     pub waited: Duration,
+    /// How long the run itself took, of all who were joined in it.
+    pub took: Duration,
+    /// Whether it stands for the whole run where runs are counted: of those that were joined, only one does.
+    pub counts: bool,
 }
 
 /// A session, and what is known of its runs. Shared by the model and its workers.
@@ -256,9 +260,9 @@ impl Model {
             && runner.durations.quick(class)
             && let Some(_place) = self.jobs.0.enter()
         {
-            let (outputs, _) = runner.run(&inputs, &Cancel::never());
+            let (outputs, took) = runner.run(&inputs, &Cancel::never());
             let outputs = outputs?;
-            return Ok(Ran { outputs, batch: 0, waited: Duration::ZERO });
+            return Ok(Ran { outputs, batch: 0, waited: Duration::ZERO, took, counts: true });
         }
         let (reply, answer) = oneshot::channel();
         let cancel = Cancel::default();
@@ -455,7 +459,7 @@ impl Runner {
             && queue.waiting() > 0
             && let Some(late) = jobs.pop_if(is_late)
         {
-            late.answer(Err(Error::Late), 0, now);
+            late.answer(Err(Error::Late), Run { rows: 0, begun: now, took: Duration::ZERO, counts: true });
         }
         self.plan(jobs)
     }
@@ -475,13 +479,14 @@ impl Runner {
         let (outputs, took) = outputs;
         let rows: u64 = work.jobs.iter().filter_map(|job| Some(job.parcel.as_ref()?.rows)).sum();
         let Work { mut jobs, joined, begun, .. } = work;
+        let run = Run { rows, begun, took, counts: true };
         if let (Some(batches), 1.., Ok(_)) = (&self.batches, rows, &outputs) {
             let inputs = joined.as_ref().unwrap_or(&jobs[0].inputs);
             batches.sizes.learn(rows, bytes(inputs), took);
         }
         let (Some(_), Some(batches)) = (joined, &self.batches) else {
             if let Some(job) = jobs.pop() {
-                job.answer(outputs, rows, begun);
+                job.answer(outputs, run);
             }
             return Vec::new();
         };
@@ -489,8 +494,8 @@ impl Runner {
             Ok(outputs) => {
                 let parcels: Vec<_> = jobs.iter().filter_map(|job| job.parcel.as_ref()).collect();
                 if let Some(parts) = batches.fit.split(&outputs, &parcels) {
-                    for (job, part) in jobs.into_iter().zip(parts) {
-                        job.answer(Ok(part), rows, begun);
+                    for (index, (job, part)) in jobs.into_iter().zip(parts).enumerate() {
+                        job.answer(Ok(part), Run { counts: index == 0, ..run });
                     }
                     return Vec::new();
                 }
@@ -500,7 +505,7 @@ impl Runner {
             // Nobody is left who could run it, or who would want it.
             Err(error @ (Error::Ended { .. } | Error::Cancelled)) => {
                 for job in jobs {
-                    job.answer(Err(error.clone()), rows, begun);
+                    job.answer(Err(error.clone()), run);
                 }
                 return Vec::new();
             }
@@ -552,11 +557,21 @@ impl Runner {
     }
 }
 
+/// What those who are answered are told of the run.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    rows: u64,
+    begun: Instant,
+    took: Duration,
+    counts: bool,
+}
+
 impl Job {
-    fn answer(self, outputs: Result<Vec<NamedTensor>, Error>, batch: u64, begun: Instant) {
+    fn answer(self, outputs: Result<Vec<NamedTensor>, Error>, run: Run) {
+        let Run { rows: batch, begun, took, counts } = run;
         let waited = begun.saturating_duration_since(self.asked);
         // The receiver is gone when the caller hung up meanwhile; the answer is of no use to anybody then.
-        let _ = self.reply.send(outputs.map(|outputs| Ran { outputs, batch, waited }));
+        let _ = self.reply.send(outputs.map(|outputs| Ran { outputs, batch, waited, took, counts }));
     }
 }
 

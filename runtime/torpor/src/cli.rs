@@ -114,6 +114,9 @@ pub(crate) struct Serve {
     /// Memory for what functions keep of their answers, where their manifests say so; `0` for none.
     #[arg(long, value_name = "SIZE", env = "TORPOR_RESPONSE_CACHE", default_value = "64MiB", value_parser = response_cache)]
     pub(crate) response_cache: ByteSize,
+    /// Let callers load and unload functions, by the model repository extension of the Open Inference Protocol.
+    #[arg(long)]
+    pub(crate) model_control: bool,
     /// How long requests may still take once the host is told to stop.
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub(crate) drain: humantime::Duration,

@@ -277,7 +277,7 @@ fn a_replaced_function_may_go() {
     host.settle(1);
     assert_eq!(host.function(1).state, State::Cold, "both never fit");
     host.done();
-    host.budget.unpin(0);
+    host.budget.pin(0, false);
     host.function(0).pinned = false;
     host.call(1);
     assert_eq!(host.done(), [Step::Evict(0)]);

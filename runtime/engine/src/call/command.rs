@@ -45,7 +45,7 @@ async fn call(
     let output = output.map_err(|error| lease.explained(error))?;
     record.marks.answered(lease.first_run());
     let timing = Timing::of(&record.marks, record.arrived, None);
-    Ok(Answer { value: command::response(&output).map(ResponseBody::whole), timing })
+    Ok(Answer { value: command::response(&output).map(ResponseBody::whole), timing, labels: None })
 }
 
 /// Reads the whole body, within the function's limit.

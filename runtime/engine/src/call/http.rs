@@ -71,7 +71,7 @@ impl Function {
                 marks.answered(first_run.get().copied());
                 let timing = Timing::of(&marks, arrived, cache);
                 let value = response.map(|body| ResponseBody { body, broken, task: Some(task), recording: None });
-                Ok(Answer { value, timing })
+                Ok(Answer { value, timing, labels: None })
             }
             Ok(Err(code)) => Err(function.failed(&format!("it answered with the error {code:?}"))),
             // The guest has ended without a response; its task knows why.

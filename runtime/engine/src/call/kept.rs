@@ -99,7 +99,7 @@ impl Inner {
             self.metrics.looked_up(CacheKind::Http, result);
         }
         let value = stored.answer(method, headers).map(ResponseBody::whole);
-        Ok(Answer { value, timing: Timing::of(&record.marks, record.arrived, Some(status)) })
+        Ok(Answer { value, timing: Timing::of(&record.marks, record.arrived, Some(status)), labels: None })
     }
 }
 

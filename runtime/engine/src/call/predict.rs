@@ -20,6 +20,7 @@ impl Function {
     pub async fn predict(&self, inputs: Vec<NamedTensor>) -> Result<Answer<Vec<NamedTensor>>, CallError> {
         let function = self.inner();
         let mut record = Record::new(function);
+        record.for_tensors = true;
         let deadline = record.deadline();
         let result = tokio::time::timeout_at(deadline.into(), call(function, &record, inputs)).await;
         let result = result.unwrap_or_else(|_| Err(record.late()));
@@ -39,7 +40,8 @@ async fn call(
     let value = run(&lease, record, inputs).await;
     lease.ended = was_tried(&value);
     let value = value.map_err(|error| lease.explained(error))?;
-    Ok(Answer { value, timing: Timing::of(&record.marks, record.arrived, record.marks.model_cache()) })
+    let timing = Timing::of(&record.marks, record.arrived, record.marks.model_cache());
+    Ok(Answer { value, timing, labels: lease.warm().models.all_labels() })
 }
 
 async fn run(lease: &Lease, record: &Record, inputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, CallError> {

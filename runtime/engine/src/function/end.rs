@@ -68,7 +68,7 @@ impl Inner {
 
     /// Wakes a function that is to stay warm, once the back-off is over.
     pub(super) fn start_later(self: &Arc<Self>, back_off: Duration) {
-        if self.manifest.scale.min == 0 {
+        if !self.gate().pinned {
             return;
         }
         let function = Function { inner: Arc::clone(self) };

@@ -1,6 +1,6 @@
 //! Sleeps: after the idle time-out, for another function's memory, or for good.
 
-use super::Inner;
+use super::{Gate, Inner};
 use crate::{State, lifecycle::AfterSleep, memory, warm::Warm};
 use std::{pin::pin, sync::Arc, time::Instant};
 use torpor_telemetry::SleepCause;
@@ -8,6 +8,11 @@ use torpor_telemetry::SleepCause;
 impl Inner {
     /// Sleeps as soon as nobody runs, and returns when it has.
     pub(super) async fn retire(self: &Arc<Self>) {
+        self.sleep_while(|_| true).await;
+    }
+
+    /// Sleeps as soon as nobody runs, and returns when it has, or when that is not `wanted` any more.
+    pub(super) async fn sleep_while(self: &Arc<Self>, wanted: impl Fn(&Gate) -> bool) {
         // A wake for which there was no memory yet, and for which nobody waits, does not begin.
         self.engine.keeper.given_up(self);
         loop {
@@ -16,6 +21,7 @@ impl Inner {
                 let mut gate = self.gate();
                 match gate.life.state() {
                     State::Cold | State::Failed => return,
+                    _ if !wanted(&gate) => return,
                     _ => gate.life.retire().then(|| gate.warm.take()).flatten(),
                 }
             };
@@ -39,7 +45,14 @@ impl Inner {
         loop {
             let now = Instant::now();
             // While somebody runs, the earliest that it could be idle for long enough is a whole time-out away.
-            let next = self.gate().life.sleep_at().unwrap_or(now + self.manifest.scale.idle_timeout);
+            let next = {
+                let gate = self.gate();
+                // It was loaded meanwhile; unloading it needs no timer.
+                if gate.pinned && gate.wakes == wake {
+                    return;
+                }
+                gate.life.sleep_at().unwrap_or(now + self.manifest.scale.idle_timeout)
+            };
             tokio::select! {
                 () = tokio::time::sleep_until(next.into()) => {}
                 () = &mut retiring => return,

@@ -19,7 +19,7 @@ impl Inner {
     /// Has the function wake as soon as there is memory for it. Its state is `Waking`, and its gate is not locked.
     pub(super) fn ask(self: &Arc<Self>) {
         let waits = self.engine.keeper.ask(self);
-        if waits && self.gate().is_wished(self) {
+        if waits && self.gate().is_wished() {
             let function = Arc::clone(self);
             // It has no deadline, so those behind it would wait for as long as those before it are busy.
             tokio::spawn(async move {
@@ -67,7 +67,7 @@ impl Inner {
     /// Gives up a wake that has not begun, if nobody wants it any more. The function is cold then.
     pub(crate) fn withdraws(&self) -> bool {
         let mut gate = self.gate();
-        let withdraws = !gate.is_wished(self) && gate.life.withdraw();
+        let withdraws = !gate.is_wished() && gate.life.withdraw();
         gate.lacks_memory &= !withdraws;
         withdraws
     }
@@ -122,7 +122,7 @@ impl Inner {
         self.metrics.wake_phase(Phase::Session, timing.session);
         self.metrics.wake_phase(Phase::Total, timing.total);
         tracing::debug!(function = %self.manifest.name, ?timing, "awake");
-        let (told, retired, wake) = {
+        let (told, retired, pinned, wake) = {
             let mut gate = self.gate();
             gate.wakes += 1;
             (gate.wished, gate.tried_again) = (false, false);
@@ -130,14 +130,14 @@ impl Inner {
             gate.life.woke(Instant::now(), timing.total);
             gate.last_wake = Some(timing);
             gate.cause = None;
-            (self.admissible(&mut gate), gate.retired, gate.wakes)
+            (self.admissible(&mut gate), gate.retired, gate.pinned, gate.wakes)
         };
         Told::all(told);
         self.changed.notify_waiters();
         if retired {
             let function = Arc::clone(self);
             tokio::spawn(async move { function.retire().await });
-        } else if self.manifest.scale.min == 0 {
+        } else if !pinned {
             tokio::spawn(Arc::clone(self).sleep_when_idle(wake));
         }
     }
@@ -164,7 +164,7 @@ impl Inner {
 
 impl super::Gate {
     /// Whether the function is to be warm although no request waits.
-    fn is_wished(&self, function: &Inner) -> bool {
-        !self.retired && (self.wished || function.manifest.scale.min > 0)
+    fn is_wished(&self) -> bool {
+        !self.retired && (self.wished || self.pinned)
     }
 }

@@ -1,22 +1,34 @@
-//! The Open Inference Protocol (version 2) over REST, with JSON tensors.
+//! The Open Inference Protocol (version 2) over REST.
 //!
-//! Source: the protocol's `inference_rest.md`. Tensor data may be flat or nested as deep as the shape; elements are JSON
-//! numbers, booleans or strings. The binary tensor extension is not supported, and is refused by name.
+//! Source: the protocol's `inference_rest.md`, and Triton's extensions of it. Tensor data may be flat or nested as deep as the shape;
+//! elements are JSON numbers, booleans or strings. Or they are bytes behind the JSON: see `binary.rs`.
 
+mod binary;
+mod describe;
 mod direct;
 mod elements;
+mod parameters;
 #[cfg(test)]
 mod properties;
 mod text;
 mod write;
 
-pub(crate) use write::{infer_response, infer_response_size, model_metadata};
+pub(crate) use binary::binary_request;
+pub(crate) use describe::{
+    BatchStats, Config, InferenceStats, Nothing, Stats, Took, model_config, model_metadata, model_statistics,
+};
+pub(crate) use write::{Output, infer_response, infer_response_size};
 
 use super::{MAX_RANK, MAX_TENSORS, Malformed, shown};
-use serde::Deserialize;
+use binary::Behind;
+use parameters::Parameters;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
-use std::borrow::Cow;
-use torpor_tensor::{DType, NamedTensor, Shape, Signature};
+use std::{borrow::Cow, fmt, marker::PhantomData, num::NonZeroUsize};
+use torpor_tensor::{DType, NamedTensor, Shape, Signature, Tensor};
 
 /// What a caller asks of a model.
 #[derive(Debug, PartialEq)]
@@ -26,6 +38,19 @@ pub(crate) struct InferRequest {
     pub(crate) inputs: Vec<NamedTensor>,
     /// The outputs to give, in this order; `None` for all of them.
     pub(crate) outputs: Option<Vec<String>>,
+    /// How to give each of `outputs`; nothing where all are given.
+    pub(crate) forms: Vec<Form>,
+    /// Whether outputs are given as bytes where all are given.
+    pub(crate) binary_output: bool,
+}
+
+/// How an output is to be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    /// As bytes behind the JSON.
+    pub(crate) binary: bool,
+    /// So many of its largest elements, with their labels, in its place.
+    pub(crate) classes: Option<NonZeroUsize>,
 }
 
 #[derive(Deserialize)]
@@ -34,9 +59,11 @@ struct RawRequest<'a> {
     #[serde(borrow)]
     id: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    inputs: Vec<RawInput<'a>>,
+    parameters: Option<&'a RawValue>,
     #[serde(borrow)]
-    outputs: Option<Vec<RawOutput<'a>>>,
+    inputs: Few<RawInput<'a>>,
+    #[serde(borrow)]
+    outputs: Option<Few<RawOutput<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +76,8 @@ struct RawInput<'a> {
     #[serde(borrow)]
     datatype: Cow<'a, str>,
     #[serde(borrow)]
+    parameters: Option<&'a RawValue>,
+    #[serde(borrow)]
     data: Option<&'a RawValue>,
 }
 
@@ -57,31 +86,44 @@ struct RawInput<'a> {
 struct RawOutput<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
+    #[serde(borrow)]
+    parameters: Option<&'a RawValue>,
 }
+
+/// An array of no more than [`MAX_TENSORS`], so that a body of very many small objects takes no memory.
+struct Few<T>(Vec<T>);
 
 /// Reads the body of an inference request for a model that takes and gives `signature`.
 pub(crate) fn infer_request(body: &[u8], signature: &Signature) -> Result<InferRequest, Malformed> {
-    direct::request(body, signature).map_or_else(|| any_request(body, signature), Ok)
+    direct::request(body, signature).map_or_else(|| in_two_passes(body, signature), Ok)
+}
+
+/// Reads a request as [`infer_request`] does where it is unusual. Both say the same of every request.
+pub(crate) fn in_two_passes(body: &[u8], signature: &Signature) -> Result<InferRequest, Malformed> {
+    any_request(body, Behind::nothing(), signature)
 }
 
 /// Reads a request in whatever order it has, or says what is wrong with it. This takes two passes: serde looks for the end of each
 /// tensor's data, and then its elements are read.
-pub(crate) fn any_request(body: &[u8], signature: &Signature) -> Result<InferRequest, Malformed> {
-    let request: RawRequest = serde_json::from_slice(body)
+fn any_request(body: &[u8], mut behind: Behind, signature: &Signature) -> Result<InferRequest, Malformed> {
+    let request: RawRequest<'_> = serde_json::from_slice(body)
         .map_err(|error| Malformed(format!("the body is not an inference request in JSON: {error}")))?;
-    if request.inputs.len() > MAX_TENSORS {
-        return Err(Malformed(format!(
-            "the request has {} inputs; at most {MAX_TENSORS} are read",
-            request.inputs.len()
-        )));
+    let parameters = Parameters::read(request.parameters).and_then(|parameters| parameters.binary_output());
+    let binary_output = parameters.map_err(|what| Malformed(format!("the request: {what}")))?;
+    let (mut inputs, mut last) = (Vec::with_capacity(request.inputs.0.len()), None);
+    for input in request.inputs.0 {
+        let (name, tensor, is_binary) = tensor(input, &mut behind)?;
+        inputs.push((name, tensor));
+        last = if is_binary { Some(inputs.len() - 1) } else { last };
     }
-    let inputs = request.inputs.into_iter().map(tensor).collect::<Result<_, _>>()?;
-    let outputs = request.outputs.map(|outputs| wanted(outputs, signature)).transpose()?;
-    Ok(InferRequest { id: request.id.map(Cow::into_owned), inputs, outputs })
+    behind.finish(last.map(|index| inputs[index].0.as_str()))?;
+    let (outputs, forms) = wanted(request.outputs.map(|outputs| outputs.0), binary_output, signature)?;
+    Ok(InferRequest { id: request.id.map(Cow::into_owned), inputs, outputs, forms, binary_output })
 }
 
-fn tensor(input: RawInput<'_>) -> Result<NamedTensor, Malformed> {
-    let RawInput { name, shape, datatype, data } = input;
+/// The tensor, and whether its data is from behind the JSON.
+fn tensor(input: RawInput<'_>, behind: &mut Behind) -> Result<(String, Tensor, bool), Malformed> {
+    let RawInput { name, shape, datatype, parameters, data } = input;
     let malformed = |what: String| Malformed(format!("input `{}`: {what}", shown(&name)));
     let Ok(dtype) = datatype.parse::<DType>() else {
         let known = DType::ALL.map(DType::name).join(", ");
@@ -92,18 +134,33 @@ fn tensor(input: RawInput<'_>) -> Result<NamedTensor, Malformed> {
     if shape.len() > MAX_RANK {
         return Err(malformed(format!("its shape has {} dimensions; at most {MAX_RANK} are read", shape.len())));
     }
-    let Some(data) = data else {
-        return Err(malformed(
-            "it has no `data`; tensors must come as JSON, since binary data is not supported".to_owned(),
-        ));
+    let parameters = Parameters::read(parameters).map_err(malformed)?;
+    if parameters.is_elsewhere() {
+        return Err(malformed("shared memory is not offered; send the data with the request".to_owned()));
+    }
+    let size = parameters.size().map_err(malformed)?;
+    let tensor = match (data, size) {
+        (Some(data), None) => elements::read(dtype, Shape::from(shape), data.get()).map(|(tensor, _)| tensor),
+        (None, Some(size)) => behind
+            .take(size)
+            .and_then(|data| Tensor::new(dtype, Shape::from(shape), data).map_err(|error| error.to_string())),
+        (Some(_), Some(_)) => Err("it has both `data` and a `binary_data_size`".to_owned()),
+        (None, None) => Err("it has no `data`, and no `binary_data_size` in its `parameters` either".to_owned()),
     };
-    let (tensor, _) = elements::read(dtype, Shape::from(shape), data.get()).map_err(malformed)?;
-    Ok((name.into_owned(), tensor))
+    let tensor = tensor.map_err(malformed)?;
+    Ok((name.into_owned(), tensor, size.is_some()))
 }
 
-fn wanted(outputs: Vec<RawOutput<'_>>, signature: &Signature) -> Result<Vec<String>, Malformed> {
-    let mut names: Vec<String> = Vec::new();
-    for RawOutput { name } in outputs {
+/// The names of the outputs that are asked for, and the form of each. `binary` is what the request says of all.
+fn wanted(
+    outputs: Option<Vec<RawOutput<'_>>>,
+    binary: bool,
+    signature: &Signature,
+) -> Result<(Option<Vec<String>>, Vec<Form>), Malformed> {
+    // Who lists none wants all of them, as with Triton.
+    let Some(outputs) = outputs.filter(|outputs| !outputs.is_empty()) else { return Ok((None, Vec::new())) };
+    let (mut names, mut forms) = (Vec::<String>::new(), Vec::new());
+    for RawOutput { name, parameters } in outputs {
         if !signature.outputs.iter().any(|spec| spec.name == name) {
             let known = signature.outputs.iter().map(|spec| format!("`{}`", spec.name)).collect::<Vec<_>>().join(", ");
             return Err(Malformed(format!("there is no output `{}`; expected {known}", shown(&name))));
@@ -111,9 +168,45 @@ fn wanted(outputs: Vec<RawOutput<'_>>, signature: &Signature) -> Result<Vec<Stri
         if names.iter().any(|known| *known == name) {
             return Err(Malformed(format!("output `{name}` is asked for twice")));
         }
+        let form = Parameters::read(parameters).and_then(|parameters| {
+            if parameters.is_elsewhere() {
+                return Err("shared memory is not offered; take the data from the answer".to_owned());
+            }
+            Ok(Form { binary: parameters.binary()?.unwrap_or(binary), classes: parameters.classes()? })
+        });
+        forms.push(form.map_err(|what| Malformed(format!("output `{name}`: {what}")))?);
         names.push(name.into_owned());
     }
-    Ok(names)
+    Ok((Some(names), forms))
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Array<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Array<T> {
+            type Value = Few<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Few<T>, A::Error> {
+                let mut few = Vec::new();
+                while let Some(next) = array.next_element()? {
+                    if few.len() == MAX_TENSORS {
+                        return Err(A::Error::custom(format_args!(
+                            "there are more than {MAX_TENSORS}, which is the most that are read"
+                        )));
+                    }
+                    few.push(next);
+                }
+                Ok(Few(few))
+            }
+        }
+
+        deserializer.deserialize_seq(Array(PhantomData))
+    }
 }
 
 #[cfg(test)]
@@ -249,6 +342,8 @@ mod tests {
                 .starts_with("input `x`: there is no datatype `FLOAT`; expected one of BOOL,")
         );
         let body = r#"{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","parameters":{"binary_data_size":4}}]}"#;
+        assert!(parse(body).unwrap_err().to_string().starts_with("input `x`: its `binary_data_size` means nothing"));
+        let body = r#"{"inputs":[{"name":"x","shape":[1],"datatype":"FP32"}]}"#;
         assert!(parse(body).unwrap_err().to_string().starts_with("input `x`: it has no `data`"));
         refused(r#"{"inputs":[],"outputs":[{"name":"w"}]}"#, "there is no output `w`; expected `y`, `z`");
         refused(r#"{"inputs":[],"outputs":[{"name":"y"},{"name":"y"}]}"#, "output `y` is asked for twice");
@@ -258,6 +353,40 @@ mod tests {
     fn wanted_outputs_keep_their_order() {
         let request = parse(r#"{"id":"7","inputs":[],"outputs":[{"name":"z"},{"name":"y"}]}"#).unwrap();
         assert_eq!((request.id.as_deref(), request.outputs), (Some("7"), Some(vec!["z".into(), "y".into()])));
+    }
+
+    #[test]
+    fn parameters_say_how_outputs_are_given() {
+        let body = r#"{"parameters":{"binary_data_output":true,"priority":1},"inputs":[],"outputs":[
+            {"name":"z","parameters":{"binary_data":false}},{"name":"y","parameters":{"classification":2}}]}"#;
+        let request = parse(body).unwrap();
+        let classes = NonZeroUsize::new(2);
+        assert_eq!(request.forms, [Form { binary: false, classes: None }, Form { binary: true, classes }]);
+        assert!(parse(r#"{"parameters":{"binary_data_output":true},"inputs":[]}"#).unwrap().binary_output);
+        let what = "`parameters` must be an object whose values are booleans, numbers or strings";
+        refused(r#"{"parameters":[],"inputs":[]}"#, &format!("the request: {what}"));
+        refused(r#"{"inputs":[],"outputs":[{"name":"y","parameters":{"a":[]}}]}"#, &format!("output `y`: {what}"));
+        let wrong = "output `y`: its parameter `classification` must be a whole number that is not negative";
+        refused(r#"{"inputs":[],"outputs":[{"name":"y","parameters":{"classification":-1}}]}"#, wrong);
+        let input = r#"{"name":"x","shape":[1],"datatype":"INT8","data":[1],"parameters":{"a":{}}}"#;
+        refused(&format!(r#"{{"inputs":[{input}]}}"#), &format!("input `x`: {what}"));
+    }
+
+    #[test]
+    fn many_tensors_and_deep_ones_are_refused() {
+        let input = r#"{"name":"x","shape":[],"datatype":"INT8","data":[1]}"#;
+        let many = format!(r#"{{"inputs":[{}]}}"#, vec![input; MAX_TENSORS + 1].join(","));
+        assert!(parse(&many).unwrap_err().to_string().contains("more than 256"));
+        let deep = "[".repeat(200_000) + &"]".repeat(200_000);
+        for body in [
+            format!(r#"{{"inputs":[{{"name":"x","shape":[1],"datatype":"INT8","data":{deep}}}]}}"#),
+            format!(r#"{{"inputs":[{{"name":"x","shape":{deep},"datatype":"INT8","data":[1]}}]}}"#),
+            format!(r#"{{"inputs":{deep}}}"#),
+            format!(r#"{{"inputs":[],"parameters":{{"x":{deep}}}}}"#),
+            deep,
+        ] {
+            parse(&body).unwrap_err();
+        }
     }
 
     proptest! {

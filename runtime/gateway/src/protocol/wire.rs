@@ -43,6 +43,20 @@ impl<'a> Fields<'a> {
         Fields { rest: message }
     }
 
+    /// What follows the head of the first field of this number that has bytes, though there may be fewer of them; `None` if the message
+    /// ends before.
+    pub(super) fn data_of(mut self, number: u32) -> Option<&'a [u8]> {
+        loop {
+            let mut rest = self.rest;
+            let key = u32::try_from(varint(&mut rest)?).ok()?;
+            if key == number << 3 | 2 {
+                varint(&mut rest)?;
+                return Some(rest);
+            }
+            self.field()?;
+        }
+    }
+
     fn field(&mut self) -> Option<(u32, Value<'a>)> {
         let key = u32::try_from(varint(&mut self.rest)?).ok()?;
         let value = match key & 7 {
@@ -446,6 +460,16 @@ mod tests {
         let message = [whole.as_ref(), &[0x0d, 1, 2, 3, 4]].concat();
         let repeated = Repeated { message: &message, field: 1, form: Form::Fixed32 };
         assert_eq!(repeated.elements(DType::F32, 3, 4, &whole).unwrap(), [&whole[2..], &[1, 2, 3, 4]].concat());
+    }
+
+    #[test]
+    fn data_is_found_before_all_of_it_is_there() {
+        let message = [0x0a, 1, b'm', 0x3a, 0x80, 0x20, 7, 7];
+        assert_eq!(Fields::of(&message).data_of(7), Some(&[7, 7][..]));
+        assert_eq!(Fields::of(&message[..6]).data_of(7), Some(&[][..]));
+        for cut in 0..6 {
+            assert_eq!(Fields::of(&message[..cut]).data_of(7), None);
+        }
     }
 
     #[test]

@@ -91,6 +91,7 @@ fn config(arguments: Serve) -> Config {
             admin: arguments.admin,
             limits: Limits { connections, header_timeout: patience, write_timeout: patience, ..Limits::default() },
             drain: arguments.drain.into(),
+            model_control: arguments.model_control,
         },
         libraries: arguments.libraries.into(),
         worker: Some(cli::worker()),

@@ -3,26 +3,30 @@
 //!
 //! It says nothing of what is wrong, and is not meant to take every request: where it gives up, the request is read again as a whole.
 
-use super::{InferRequest, MAX_RANK, MAX_TENSORS, RawOutput, elements, text::spaces, wanted};
+use super::{Few, InferRequest, MAX_RANK, MAX_TENSORS, Parameters, RawOutput, elements, text::spaces, wanted};
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
 use torpor_tensor::{DType, NamedTensor, Shape, Signature};
 
 /// Reads a request whose tensors have their `data` behind `shape` and `datatype`. `None` where something is wrong with it, and
 /// where it is unusual.
 pub(super) fn request(body: &[u8], signature: &Signature) -> Option<InferRequest> {
     let mut rest = Rest(std::str::from_utf8(body).ok()?);
-    let (mut id, mut inputs, mut outputs) = (None, None, None);
+    let (mut id, mut parameters, mut inputs, mut outputs) = (None, None, None, None);
     rest.object(|rest, key| match key {
         "id" => once(&mut id, rest.value::<Option<String>>()?),
+        "parameters" => once(&mut parameters, rest.parameters()?),
         "inputs" => once(&mut inputs, tensors(rest)?),
-        "outputs" => once(&mut outputs, rest.value::<Option<Vec<RawOutput<'_>>>>()?),
+        "outputs" => once(&mut outputs, rest.value::<Option<Few<RawOutput<'_>>>>()?),
         _ => rest.value::<IgnoredAny>().map(drop),
     })?;
     if !rest.begin().is_empty() {
         return None;
     }
-    let outputs = outputs.flatten().map(|outputs| wanted(outputs, signature)).transpose().ok()?;
-    Some(InferRequest { id: id.flatten(), inputs: inputs?, outputs })
+    let binary_output = parameters.unwrap_or_default().binary_output().ok()?;
+    let outputs = outputs.flatten().map(|outputs| outputs.0);
+    let (outputs, forms) = wanted(outputs, binary_output, signature).ok()?;
+    Some(InferRequest { id: id.flatten(), inputs: inputs?, outputs, forms, binary_output })
 }
 
 fn tensors(rest: &mut Rest<'_>) -> Option<Vec<NamedTensor>> {
@@ -35,11 +39,13 @@ fn tensors(rest: &mut Rest<'_>) -> Option<Vec<NamedTensor>> {
 }
 
 fn tensor(rest: &mut Rest<'_>) -> Option<NamedTensor> {
-    let (mut name, mut shape, mut dtype, mut tensor) = (None, None, None, None);
+    let (mut name, mut shape, mut dtype, mut parameters, mut tensor) = (None, None, None, None, None);
     rest.object(|rest, key| match key {
         "name" => once(&mut name, rest.value::<String>()?),
         "shape" => once(&mut shape, rest.value::<Vec<u64>>()?),
         "datatype" => once(&mut dtype, rest.value::<&str>()?.parse::<DType>().ok()?),
+        // What has its data elsewhere is unusual.
+        "parameters" => once(&mut parameters, rest.parameters().filter(Parameters::is_plain)?),
         "data" => {
             let shape = shape.as_ref().filter(|shape| shape.len() <= MAX_RANK)?;
             let (read, behind) = elements::read(dtype?, Shape::from(shape.as_slice()), rest.begin()).ok()?;
@@ -78,6 +84,10 @@ impl<'t> Rest<'t> {
         let value = values.next()?.ok()?;
         self.0 = &self.0[values.byte_offset()..];
         Some(value)
+    }
+
+    fn parameters(&mut self) -> Option<Parameters> {
+        Parameters::read(self.value::<Option<&'t RawValue>>()?).ok()
     }
 
     /// Reads an object, each value of it by `member`, which is told the key.
