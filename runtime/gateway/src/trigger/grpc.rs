@@ -220,6 +220,8 @@ trait Inference: Sized + Send + 'static {
     fn target(&self) -> (&str, Option<&str>);
     /// What comes back with the answer.
     fn id(&self) -> String;
+    /// Where in a message the data of its first tensor begins, as far as the beginning of the message tells; 0 if it does not.
+    fn data_offset(beginning: &[u8]) -> usize;
     /// Bytes that [`Inference::tensors`] has to look at.
     fn work(&self) -> usize;
     /// The inputs, none of more than `limit` bytes, and the names of the outputs to give.
