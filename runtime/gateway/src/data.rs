@@ -4,7 +4,10 @@
 use crate::{
     Functions,
     error::ApiError,
-    trigger::{self, grpc},
+    trigger::{
+        self,
+        grpc::{self, Grpc},
+    },
 };
 use axum::{
     Json, Router,
@@ -52,7 +55,7 @@ pub(crate) fn router(
             .route(&format!("{model}/stats"), only_get(get(statistics)))
             .route(&format!("{model}/infer"), only_post(post(infer)));
     }
-    let grpc = grpc::router(grpc::Grpc { functions: functions.clone(), stops });
+    let grpc = grpc::router(Grpc { functions: functions.clone(), control, stops });
     let router = router.fallback(function).with_state(functions.clone()).merge(grpc);
     router.merge(trigger::cousins::router(functions, default_model))
 }
@@ -69,11 +72,9 @@ fn get_or_post(route: MethodRouter<Functions>) -> MethodRouter<Functions> {
     route.fallback(async |request: Request| ApiError::method_not_allowed(request.method(), ["GET", "HEAD", "POST"]))
 }
 
-/// The host itself, as the protocol wants it described. The extensions are those that are there whole: settings of traces and of the
-/// log can only be read.
+/// The host itself, as the protocol wants it described.
 fn server(control: bool) -> Json<Value> {
-    let mut extensions = vec!["binary_tensor_data", "classification", "model_configuration", "statistics"];
-    extensions.extend(control.then_some("model_repository"));
+    let extensions = trigger::models::extensions(control);
     Json(json!({ "name": "torpor", "version": env!("CARGO_PKG_VERSION"), "extensions": extensions }))
 }
 

@@ -29,8 +29,9 @@ use torpor_tensor::{Dim, Signature, TensorSpec};
 const MAX_RANK: usize = 32;
 /// Tensors in one request, and outputs that one may name.
 const MAX_TENSORS: usize = 256;
-/// What runs every model, to protocols that tell of it. Functions are WebAssembly, whatever runs the models in them.
+/// What runs a model, by the protocols' idea of it. Functions are WebAssembly, whatever runs the models in them.
 const PLATFORM: &str = "torpor_wasm";
+const BACKEND: &str = "torpor";
 
 /// What is wrong with a request. The text is for the caller.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

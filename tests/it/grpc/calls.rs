@@ -2,7 +2,7 @@
 
 use super::{
     Client, LIMIT, add, block_on, check, client, connect, floats, input, is_sum,
-    proto::inference::{ModelConfigRequest, ModelInferRequest, ModelInferResponse, ServerLiveRequest},
+    proto::inference::{ModelInferRequest, ModelInferResponse, ServerLiveRequest},
     sum,
 };
 use crate::fixture::{TestHost, forever};
@@ -128,11 +128,6 @@ fn calls_are_told_by_path_and_content_type() {
         let answer =
             bare.send(INFER, &[("content-type", "application/grpc+proto")], framed(0, &sum().encode_to_vec())).await;
         assert_eq!(answer.grpc().code(), Code::Ok);
-        check(
-            &client(&host).await.model_config(ModelConfigRequest::default()).await.unwrap_err(),
-            Code::Unimplemented,
-            &["ModelConfig"],
-        );
     });
     // HTTP/1.1 has no trailers that clients would read.
     let request = Request::post(INFER).header("content-type", "application/grpc");

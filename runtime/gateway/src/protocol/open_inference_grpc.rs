@@ -4,21 +4,25 @@
 //! `raw_input_contents` or each in its own `contents`; answers have them raw, as Triton's do. What is not read has no effect, as with
 //! Triton: parameters of requests that are about sequences and priorities, and fields that nobody knows.
 
+mod describe;
 #[cfg(test)]
 mod properties;
 
+pub(crate) use describe::{model_config, model_metadata, model_statistics};
+
 use super::{
-    MAX_RANK, MAX_TENSORS, Malformed, PLATFORM, check_outputs, declared_shape,
+    MAX_RANK, MAX_TENSORS, Malformed, check_outputs,
+    open_inference::Form as OutputForm,
     proto::inference::{
-        InferParameter, ModelInferResponse, ModelMetadataResponse, infer_parameter::ParameterChoice,
-        model_infer_response::InferOutputTensor, model_metadata_response::TensorMetadata,
+        InferParameter, ModelInferResponse, infer_parameter::ParameterChoice, model_infer_response::InferOutputTensor,
     },
     shown,
     wire::{Fields, Form, Pieces, Repeated, Value, field_length},
 };
 use bytes::Bytes;
 use prost::Message;
-use torpor_tensor::{DType, NamedTensor, Shape, Signature, Tensor, TensorSpec};
+use std::num::NonZeroUsize;
+use torpor_tensor::{DType, NamedTensor, Shape, Signature, Tensor};
 
 /// Fields of a request, and entries of its parameters. Each tensor takes two of them at most.
 const MAX_FIELDS: usize = 4 * MAX_TENSORS;
@@ -34,7 +38,19 @@ pub(crate) struct InferRequest {
     inputs: Vec<Input>,
     /// The outputs to give, in this order; empty for all of them.
     outputs: Vec<String>,
+    /// How each of them is to be given.
+    forms: Vec<OutputForm>,
     raw: Vec<Bytes>,
+}
+
+/// What a function is to be called with, and what of its answer the caller wants.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) inputs: Vec<NamedTensor>,
+    /// The outputs to give, in this order; `None` for all of them.
+    pub(crate) outputs: Option<Vec<String>>,
+    /// How each of them is to be given; of none, where the caller has named none.
+    pub(crate) forms: Vec<OutputForm>,
 }
 
 #[derive(Debug)]
@@ -60,7 +76,11 @@ impl InferRequest {
                 2 => request.version = Some(value.text("model's version")?.to_owned()).filter(|text| !text.is_empty()),
                 3 => request.id = value.text("request's id")?.to_owned(),
                 5 => add(&mut request.inputs, "inputs", || input(message, value.bytes()?))?,
-                6 => add(&mut request.outputs, "outputs", || output(value.bytes()?))?,
+                6 => {
+                    let (name, form) = output(value.bytes()?)?;
+                    add(&mut request.outputs, "outputs", || Ok(name))?;
+                    request.forms.push(form);
+                }
                 7 => {
                     add(&mut request.raw, "tensors in `raw_input_contents`", || Ok(message.slice_ref(value.bytes()?)))?
                 }
@@ -79,6 +99,11 @@ impl InferRequest {
         Fields::of(message).take(MAX_FIELDS).find_map(id).unwrap_or_default()
     }
 
+    /// Where in a message the first raw tensor begins, as far as its beginning tells; 0 if it does not.
+    pub(crate) fn data_offset(beginning: &[u8]) -> usize {
+        Fields::of(beginning).data_of(7).map_or(0, |rest| beginning.len() - rest.len())
+    }
+
     /// Bytes of tensors that [`InferRequest::tensors`] has to look at one by one.
     pub(crate) fn work(&self) -> usize {
         let looked_at = |dtype: DType| matches!(dtype, DType::Bool | DType::Bytes);
@@ -87,14 +112,9 @@ impl InferRequest {
             + self.inputs.iter().map(|input| input.contents.len()).sum::<usize>()
     }
 
-    /// The tensors, and the names of the outputs to give for a model of `signature`; `None` for all of them. No tensor takes
-    /// more than `limit` bytes.
-    pub(crate) fn tensors(
-        self,
-        signature: &Signature,
-        limit: usize,
-    ) -> Result<(Vec<NamedTensor>, Option<Vec<String>>), Malformed> {
-        let InferRequest { inputs, outputs, raw, .. } = self;
+    /// The tensors of a request for a model of `signature`, none of which takes more than `limit` bytes.
+    pub(crate) fn tensors(self, signature: &Signature, limit: usize) -> Result<Wanted, Malformed> {
+        let InferRequest { inputs, outputs, forms, raw, .. } = self;
         if !raw.is_empty() && raw.len() != inputs.len() {
             let (inputs, raw) = (inputs.len(), raw.len());
             return Err(Malformed(format!(
@@ -113,8 +133,8 @@ impl InferRequest {
                 Err(Malformed(text)) => Err(Malformed(format!("input `{}`: {text}", shown(&input.name)))),
             }
         };
-        let tensors = inputs.into_iter().map(tensor).collect::<Result<_, _>>()?;
-        Ok((tensors, Some(outputs).filter(|outputs| !outputs.is_empty())))
+        let inputs = inputs.into_iter().map(tensor).collect::<Result<_, _>>()?;
+        Ok(Wanted { inputs, outputs: Some(outputs).filter(|outputs| !outputs.is_empty()), forms })
     }
 }
 
@@ -138,7 +158,7 @@ fn input(whole: &Bytes, message: &[u8]) -> Result<Input, Malformed> {
             2 => datatype = value.text("datatype of an input")?,
             3 => dimensions(name, value, &mut shape)?,
             4 => {
-                let parameter = parameter(value, &mut parameters)?;
+                let (parameter, _) = parameter(value, &mut parameters)?;
                 if parameter == "shared_memory_region" {
                     let text = format!("input `{}`: shared memory is not offered; send the tensor", shown(name));
                     return Err(Malformed(text));
@@ -175,40 +195,62 @@ fn dimensions(name: &str, sizes: Value<'_>, shape: &mut Vec<u64>) -> Result<(), 
     })
 }
 
-fn output(message: &[u8]) -> Result<String, Malformed> {
-    let mut name = "";
-    let mut parameters = 0;
+/// An output that is asked for, and how it is to be given. All are raw.
+fn output(message: &[u8]) -> Result<(String, OutputForm), Malformed> {
+    let (mut name, mut classes) = ("", None);
+    let mut count = 0;
     for field in Fields::of(message) {
         let (field, value) = field?;
         match field {
             1 => name = value.text("name of an output")?,
             2 => {
-                let what = match parameter(value, &mut parameters)? {
-                    "shared_memory_region" => "shared memory",
-                    "classification" => "classification",
+                let what = match parameter(value, &mut count)? {
+                    ("classification", value) => match value.and_then(whole) {
+                        Some(number) => {
+                            classes = NonZeroUsize::new(number);
+                            continue;
+                        }
+                        None => "its parameter `classification` must be a whole number that is not negative",
+                    },
+                    ("shared_memory_region", _) => "shared memory is not offered",
                     _ => continue,
                 };
-                return Err(Malformed(format!("output `{}`: {what} is not offered over gRPC", shown(name))));
+                return Err(Malformed(format!("output `{}`: {what}", shown(name))));
             }
             _ => {}
         }
     }
-    Ok(name.to_owned())
+    Ok((name.to_owned(), OutputForm { binary: true, classes }))
 }
 
-/// The name of a parameter, before which there were `count`.
-fn parameter<'a>(entry: Value<'a>, count: &mut usize) -> Result<&'a str, Malformed> {
+/// A number that is not negative.
+fn whole(parameter: ParameterChoice) -> Option<usize> {
+    match parameter {
+        ParameterChoice::Int64Param(number) => number.try_into().ok(),
+        ParameterChoice::Uint64Param(number) => number.try_into().ok(),
+        _ => None,
+    }
+}
+
+/// A parameter, before which there were `count`.
+fn parameter<'a>(entry: Value<'a>, count: &mut usize) -> Result<(&'a str, Option<ParameterChoice>), Malformed> {
     *count += 1;
     if *count > MAX_FIELDS {
         return Err(Malformed(format!("a tensor of the request has more than {MAX_FIELDS} parameters")));
     }
-    let mut name = "";
+    let (mut name, mut parameter) = ("", None);
     for field in Fields::of(entry.bytes()?) {
-        if let (1, value) = field? {
-            name = value.text("name of a parameter")?;
+        match field? {
+            (1, value) => name = value.text("name of a parameter")?,
+            (2, value) => {
+                let read = InferParameter::decode(value.bytes()?);
+                let none = |_| Malformed(format!("the parameter `{}` has no value of a known kind", shown(name)));
+                parameter = read.map_err(none)?.parameter_choice;
+            }
+            _ => {}
         }
     }
-    Ok(name)
+    Ok((name, parameter))
 }
 
 fn from_raw(input: &Input, raw: Bytes) -> Result<Tensor, Malformed> {
@@ -339,20 +381,4 @@ pub(crate) fn stream_error(text: &str, id: &str) -> Pieces {
     let answer = ModelInferResponse { id: id.to_owned(), ..ModelInferResponse::default() };
     stream.message(2, &answer);
     stream
-}
-
-/// What the protocol tells of a model.
-pub(crate) fn model_metadata(name: &str, version: u64, signature: &Signature) -> ModelMetadataResponse {
-    let tensor = |spec: &TensorSpec| TensorMetadata {
-        name: spec.name.clone(),
-        datatype: spec.dtype.name().to_owned(),
-        shape: declared_shape(spec),
-    };
-    ModelMetadataResponse {
-        name: name.to_owned(),
-        versions: vec![version.to_string()],
-        platform: PLATFORM.to_owned(),
-        inputs: signature.inputs.iter().map(tensor).collect(),
-        outputs: signature.outputs.iter().map(tensor).collect(),
-    }
 }

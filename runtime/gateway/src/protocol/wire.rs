@@ -6,13 +6,14 @@
 //!
 //! Source: the encoding document of Protocol Buffers. Groups, which proto3 does not have, are refused.
 
+mod write;
+
+pub(crate) use write::Pieces;
+pub(super) use write::field_length;
+
 use super::Malformed;
 use bytes::Bytes;
-use prost::Message;
 use torpor_tensor::DType;
-
-/// Data of fewer bytes is copied between its neighbours, since a piece of its own would cost more.
-const SMALL: usize = 4096;
 
 /// What a field holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,20 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     pub(super) fn of(message: &'a [u8]) -> Self {
         Fields { rest: message }
+    }
+
+    /// What follows the head of the first field of this number that has bytes, though there may be fewer of them; `None` if the message
+    /// ends before.
+    pub(super) fn data_of(mut self, number: u32) -> Option<&'a [u8]> {
+        loop {
+            let mut rest = self.rest;
+            let key = u32::try_from(varint(&mut rest)?).ok()?;
+            if key == number << 3 | 2 {
+                varint(&mut rest)?;
+                return Some(rest);
+            }
+            self.field()?;
+        }
     }
 
     fn field(&mut self) -> Option<(u32, Value<'a>)> {
@@ -269,143 +284,12 @@ fn shown(dtype: DType, number: u64) -> String {
     }
 }
 
-/// A message that is being written: pieces that follow each other, of which large ones are shared with the tensors they come from.
-#[derive(Debug, Default)]
-pub(crate) struct Pieces {
-    done: Vec<Bytes>,
-    last: Vec<u8>,
-}
-
-impl From<Vec<u8>> for Pieces {
-    fn from(message: Vec<u8>) -> Self {
-        Pieces { done: Vec::new(), last: message }
-    }
-}
-
-impl Pieces {
-    /// Its length in bytes.
-    pub(crate) fn length(&self) -> usize {
-        self.done.iter().map(Bytes::len).sum::<usize>() + self.last.len()
-    }
-
-    /// All of it, in order.
-    pub(crate) fn into_pieces(mut self) -> Vec<Bytes> {
-        self.finish_last();
-        self.done
-    }
-
-    /// The message in one piece.
-    pub(crate) fn into_bytes(self) -> Bytes {
-        let mut pieces = self.into_pieces();
-        match pieces.len() {
-            1 => pieces.swap_remove(0),
-            _ => pieces.concat().into(),
-        }
-    }
-
-    /// Puts `bytes` before all else, which is how what frames or wraps a message is written.
-    pub(crate) fn prefixed(mut self, bytes: &[u8]) -> Self {
-        match self.done.first() {
-            // Nothing is shared, so nothing large is moved.
-            None => drop(self.last.splice(0..0, bytes.iter().copied())),
-            Some(first) if first.len() < SMALL => self.done[0] = [bytes, first].concat().into(),
-            Some(_) => self.done.insert(0, Bytes::copy_from_slice(bytes)),
-        }
-        self
-    }
-
-    fn finish_last(&mut self) {
-        if !self.last.is_empty() {
-            self.done.push(std::mem::take(&mut self.last).into());
-        }
-    }
-
-    fn key(&mut self, field: u32, wire_type: u32) {
-        push_varint(&mut self.last, u64::from(field << 3 | wire_type));
-    }
-
-    /// Begins a field of `length` bytes, which have to follow.
-    pub(super) fn open(&mut self, field: u32, length: usize) {
-        self.key(field, 2);
-        push_varint(&mut self.last, length as u64);
-    }
-
-    /// A text, unless it is empty, as proto3 has it.
-    pub(super) fn text(&mut self, field: u32, text: &str) {
-        if !text.is_empty() {
-            self.open(field, text.len());
-            self.last.extend_from_slice(text.as_bytes());
-        }
-    }
-
-    pub(super) fn bytes(&mut self, field: u32, bytes: &[u8]) {
-        self.open(field, bytes.len());
-        self.last.extend_from_slice(bytes);
-    }
-
-    /// A message that generated code writes.
-    pub(super) fn message(&mut self, field: u32, message: &impl Message) {
-        self.open(field, message.encoded_len());
-        self.last.extend_from_slice(&message.encode_to_vec());
-    }
-
-    pub(super) fn number(&mut self, field: u32, number: u64) {
-        self.key(field, 0);
-        push_varint(&mut self.last, number);
-    }
-
-    /// Numbers in one pack.
-    pub(super) fn numbers(&mut self, field: u32, numbers: impl Iterator<Item = u64> + Clone) {
-        self.open(field, numbers.clone().map(varint_length).sum());
-        numbers.for_each(|number| push_varint(&mut self.last, number));
-    }
-
-    /// Bytes that are not copied if they are many.
-    pub(super) fn data(&mut self, field: u32, data: &Bytes) {
-        self.open(field, data.len());
-        if data.len() < SMALL {
-            self.last.extend_from_slice(data);
-        } else {
-            self.finish_last();
-            self.done.push(data.clone());
-        }
-    }
-
-    /// All of another message's pieces.
-    pub(super) fn append(&mut self, other: Pieces) {
-        if other.done.is_empty() {
-            self.last.extend_from_slice(&other.last);
-        } else {
-            self.finish_last();
-            self.done.extend(other.done);
-            self.last = other.last;
-        }
-    }
-}
-
-/// Bytes that a field of `length` bytes takes with its head.
-pub(super) fn field_length(field: u32, length: usize) -> usize {
-    varint_length(u64::from(field << 3)) + varint_length(length as u64) + length
-}
-
-/// Bytes that a number takes.
-fn varint_length(number: u64) -> usize {
-    // Seven bits in each, and one for 0.
-    let bits = (u64::BITS - number.leading_zeros()).max(1);
-    bits.div_ceil(7) as usize
-}
-
-fn push_varint(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push(number.to_le_bytes()[0] | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number.to_le_bytes()[0]);
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        write::{push_varint, varint_length},
+        *,
+    };
     use proptest::prelude::*;
 
     #[test]
@@ -449,16 +333,13 @@ mod tests {
     }
 
     #[test]
-    fn large_data_is_not_copied() {
-        let data = Bytes::from(vec![7; SMALL]);
-        let mut pieces = Pieces::default();
-        pieces.text(1, "");
-        pieces.data(2, &data);
-        pieces.bytes(3, b"x");
-        let pieces = pieces.prefixed(b"head").into_pieces();
-        assert_eq!(pieces[0], [b"head".as_slice(), &[0x12, 0x80, 0x20]].concat());
-        assert_eq!(pieces[1].as_ptr(), data.as_ptr());
-        assert_eq!(pieces[2], [0x1a, 1, b'x'].as_slice());
+    fn data_is_found_before_all_of_it_is_there() {
+        let message = [0x0a, 1, b'm', 0x3a, 0x80, 0x20, 7, 7];
+        assert_eq!(Fields::of(&message).data_of(7), Some(&[7, 7][..]));
+        assert_eq!(Fields::of(&message[..6]).data_of(7), Some(&[][..]));
+        for cut in 0..6 {
+            assert_eq!(Fields::of(&message[..cut]).data_of(7), None);
+        }
     }
 
     proptest! {

@@ -6,18 +6,19 @@
 mod compression;
 mod health;
 mod messages;
+mod models;
 mod open_inference;
 mod reflection;
 mod reply;
 mod tf_serving;
 
-use super::inference::{off_thread, select};
+use super::inference::{formed, off_thread, select};
 use crate::{
     Functions,
     error::ApiError,
     functions::Served,
     listen::Connection,
-    protocol::{Malformed, Pieces, shown},
+    protocol::{Malformed, Pieces, open_inference_grpc::Wanted, shown},
 };
 use axum::{
     Router,
@@ -50,6 +51,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub(crate) struct Grpc {
     pub(crate) functions: Functions,
+    /// Whether callers may load and unload functions.
+    pub(crate) control: bool,
     /// True once the host drains, so that what waits for its client ends.
     pub(crate) stops: watch::Receiver<bool>,
 }
@@ -141,11 +144,15 @@ impl Call {
     }
 
     /// Answers a call of one small message with another.
-    async fn unary<Q: Message + Default, A: Message>(self, answer: impl FnOnce(Q) -> Result<A, Status>) -> Response {
+    async fn unary<Q: Message + Default, A: Message, E: Into<Status>>(
+        self,
+        answer: impl AsyncFnOnce(Q) -> Result<A, E>,
+    ) -> Response {
         let Call { deadline, mut messages, encoding, .. } = self;
         let answered = async {
             let question = decoded(&messages.only(SMALL, PATIENCE).await?)?;
-            Framed::new(answer(question)?.encode_to_vec().into(), encoding).await
+            let answer = answer(question).await.map_err(Into::into)?;
+            Framed::new(answer.encode_to_vec().into(), encoding).await
         };
         match within(deadline, answered).await {
             Ok(message) => reply::one(message, encoding, HeaderMap::new()),
@@ -159,7 +166,7 @@ impl Call {
         let answered = async {
             let largest = functions.largest();
             let limit = usize::try_from(largest.body).unwrap_or(usize::MAX).max(SMALL);
-            let message = messages.only(limit, largest.deadline.max(PATIENCE)).await?;
+            let message = messages.aligned(R::data_offset).only(limit, largest.deadline.max(PATIENCE)).await?;
             let (message, timing) = infer::<R>(functions, message, arrived).await?;
             Ok((Framed::new(message, encoding).await?, timing))
         };
@@ -213,6 +220,8 @@ trait Inference: Sized + Send + 'static {
     fn target(&self) -> (&str, Option<&str>);
     /// What comes back with the answer.
     fn id(&self) -> String;
+    /// Where in a message the data of its first tensor begins, as far as the beginning of the message tells; 0 if it does not.
+    fn data_offset(beginning: &[u8]) -> usize;
     /// Bytes that [`Inference::tensors`] has to look at.
     fn work(&self) -> usize;
     /// The inputs, none of more than `limit` bytes, and the names of the outputs to give.
@@ -220,9 +229,6 @@ trait Inference: Sized + Send + 'static {
     /// The message of the answer.
     fn answer(model: &str, version: u64, id: &str, outputs: &[NamedTensor]) -> Pieces;
 }
-
-/// Inputs, and the names of the outputs to give; `None` for all of them.
-type Wanted = (Vec<NamedTensor>, Option<Vec<String>>);
 
 /// Answers one message that carries tensors with another.
 async fn infer<R: Inference>(
@@ -235,11 +241,12 @@ async fn infer<R: Inference>(
     let Served { function, revision, .. } = functions.model(model, version)?;
     let id = request.id();
     let wanted = wanted(&function, request, message.len()).await;
-    let (inputs, outputs) = wanted.inspect_err(|_| function.count_refused(arrived))?;
+    let Wanted { inputs, outputs, forms } = wanted.inspect_err(|_| function.count_refused(arrived))?;
     // Whoever needs the tensors has a part of it.
     drop(message);
     let answer = function.predict(inputs).await.map_err(ApiError::from)?;
-    let tensors = select(answer.value, outputs);
+    let outputs = formed(select(answer.value, outputs), &forms, true, &answer.labels).await?;
+    let tensors: Vec<_> = outputs.into_iter().map(|output| (output.name, output.tensor)).collect();
     let name = function.manifest().name.as_str();
     Ok((R::answer(name, revision, &id, &tensors), answer.timing))
 }

@@ -34,10 +34,10 @@ use torpor_tensor::NamedTensor;
 /// requests waiting, and goes to a thread for blocking work.
 const INLINE: usize = 256 * 1024;
 /// Bytes that are reserved for a body before they come, whatever its head promises.
-const RESERVED: usize = 1024 * 1024;
+pub(super) const RESERVED: usize = 1024 * 1024;
 /// Where a body that comes in many frames is put: the tensors behind its JSON begin at a multiple of so many bytes, so that backends
 /// read them in place. What the allocator gives begins at such a multiple.
-const ALIGNED: usize = 16;
+pub(super) const ALIGNED: usize = 16;
 /// Bytes that are read of a body that nobody wants, and for how long.
 const UNWANTED: usize = 1024 * 1024;
 const UNWANTED_TIME: Duration = Duration::from_secs(1);
@@ -88,7 +88,7 @@ pub(crate) async fn infer(model: Result<Model, ApiError>, request: Request) -> R
 }
 
 /// The outputs as they are to be given. `forms` is of each where the caller named them.
-async fn formed(
+pub(super) async fn formed(
     tensors: Vec<NamedTensor>,
     forms: &[Form],
     binary: bool,

@@ -27,6 +27,17 @@ use tracing::level_filters::LevelFilter;
 const MAX_ORDER: usize = 64 * 1024;
 /// How long an order may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How the settings that callers cannot change are changed.
+pub(super) const TRACES: &str = "traces are always kept, and `torpor trace` shows them";
+pub(super) const LOGS: &str = "the operator sets them with `torpor serve --log`";
+
+/// The protocol's extensions that are there whole: settings of traces and of the log can only be read. `control` says whether callers
+/// may load and unload functions.
+pub(crate) fn extensions(control: bool) -> Vec<&'static str> {
+    let mut extensions = vec!["binary_tensor_data", "classification", "model_configuration", "statistics"];
+    extensions.extend(control.then_some("model_repository"));
+    extensions
+}
 
 pub(crate) async fn metadata(Model(Served { function, revision, .. }): Model) -> Response {
     let name = function.manifest().name.as_str();
@@ -41,17 +52,22 @@ pub(crate) async fn ready(Model(Served { function, .. }): Model) -> Response {
     (status, Json(body)).into_response()
 }
 
-pub(crate) async fn config(Model(Served { function, revision, .. }): Model) -> Response {
+pub(crate) async fn config(Model(served): Model) -> Response {
+    Json(open_inference::model_config(&configured(&served))).into_response()
+}
+
+/// What the configuration of a function is made of.
+pub(super) fn configured(served: &Served) -> Config<'_> {
+    let Served { function, revision, .. } = served;
     let manifest = function.manifest();
     let batches = manifest.models.values().filter_map(|model| model.batch.as_ref());
-    let config = Config {
+    Config {
         name: manifest.name.as_str(),
-        version: revision,
+        version: *revision,
         signature: function.signature(),
         batch: batches.map(|batch| batch.max_size).min(),
         instances: manifest.scale.max_concurrency,
-    };
-    Json(open_inference::model_config(&config)).into_response()
+    }
 }
 
 pub(crate) async fn statistics(Model(served): Model) -> Response {
@@ -66,7 +82,7 @@ pub(crate) async fn all_statistics(State(functions): State<Functions>) -> Respon
     Json(open_inference::model_statistics(&deployed.collect::<Vec<_>>())).into_response()
 }
 
-fn revision(entry: &Entry) -> Option<u64> {
+pub(super) fn revision(entry: &Entry) -> Option<u64> {
     entry.revision.as_ref().map(|revision| revision.number)
 }
 
@@ -141,7 +157,7 @@ pub(crate) async fn index(State(functions): State<Functions>, request: Request) 
 }
 
 /// Why a function may not be called, for callers; `None` where it may.
-fn not_ready(entry: &Entry) -> Option<&'static str> {
+pub(super) fn not_ready(entry: &Entry) -> Option<&'static str> {
     match &entry.answer {
         Answerer::Failed { .. } | Answerer::Lost { .. } => Some("it could not be deployed"),
         Answerer::Deployed(function) if function.is_unloaded() => Some("unloaded"),
@@ -152,63 +168,72 @@ fn not_ready(entry: &Entry) -> Option<&'static str> {
 
 /// Wakes a function and keeps it warm. The answer says that it is warm.
 pub(crate) async fn load(model: Result<Model, ApiError>, request: Request) -> Result<Response, ApiError> {
-    let function = ordered(model, request, |parameter| {
-        // `config`, and files under names such as `file:1/model.onnx`.
-        format!(
-            "the parameter `{parameter}` is refused: models here come from signed bundles, and are configured by manifests"
-        )
-    });
-    let function = function.await?;
+    let function = ordered(model, request, true).await?;
+    loaded(&function).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+/// Loads a function for a caller.
+pub(super) async fn loaded(function: &Function) -> Result<(), ApiError> {
     function.load().await.map_err(|error| {
         let name = &function.manifest().name;
         tracing::warn!(function = %name, %error, "a caller's load failed");
         ApiError::bad_request(format!("failed to load `{name}`; the host's log says why"))
-    })?;
-    Ok(StatusCode::OK.into_response())
+    })
 }
 
 /// Puts a function to sleep, which refuses callers until it is loaded again. The answer says that it sleeps.
 pub(crate) async fn unload(model: Result<Model, ApiError>, request: Request) -> Result<Response, ApiError> {
-    let function = ordered(model, request, |parameter| format!("there is no parameter `{parameter}`")).await?;
+    let function = ordered(model, request, false).await?;
     function.unload().await;
     Ok(StatusCode::OK.into_response())
 }
 
 /// The function of an order, whose parameters are among those that mean nothing here.
-async fn ordered(
-    model: Result<Model, ApiError>,
-    request: Request,
-    refusal: impl Fn(String) -> String,
-) -> Result<Function, ApiError> {
+async fn ordered(model: Result<Model, ApiError>, request: Request, loads: bool) -> Result<Function, ApiError> {
     let Model(Served { function, .. }) = match model {
         Ok(model) => model,
         Err(error) => return Err(after_its_body(request, error).await),
     };
     let Order { parameters, .. } = order(request).await?;
+    check_parameters(parameters.iter().flatten().map(|(name, _)| name.as_str()), loads)?;
+    Ok(function)
+}
+
+/// Checks that the parameters of an order to load or to unload are among those that mean nothing here.
+pub(super) fn check_parameters<'a>(names: impl IntoIterator<Item = &'a str>, loads: bool) -> Result<(), ApiError> {
     // No function depends on another, so `unload_dependents` changes nothing.
-    let odd = parameters.iter().flatten().find(|(name, _)| *name != "unload_dependents");
-    match odd {
-        Some((name, _)) => Err(ApiError::bad_request(refusal(shown(name)))),
-        None => Ok(function),
-    }
+    let Some(odd) = names.into_iter().find(|name| *name != "unload_dependents").map(shown) else { return Ok(()) };
+    Err(ApiError::bad_request(match loads {
+        // `config`, and files under names such as `file:1/model.onnx`.
+        true => format!(
+            "the parameter `{odd}` is refused: models here come from signed bundles, and are configured by manifests"
+        ),
+        false => format!("there is no parameter `{odd}`"),
+    }))
 }
 
 /// Loading and unloading, where the operator has not allowed it.
 pub(crate) async fn no_control(request: Request) -> ApiError {
+    after_its_body(request, uncontrolled()).await
+}
+
+/// What a caller is told who may not load and unload.
+pub(super) fn uncontrolled() -> ApiError {
     let text =
         "this host lets no caller load or unload models; its operator allows it with `torpor serve --model-control`";
-    after_its_body(request, ApiError::forbidden(text)).await
+    ApiError::forbidden(text)
 }
 
 /// How calls are traced, in Triton's words: the times of each, of which the host keeps those of the last.
-fn trace_settings() -> Value {
+pub(super) fn trace_settings() -> Value {
     json!({
         "trace_level": ["TIMESTAMPS"], "trace_rate": "1", "trace_count": "-1", "log_frequency": "0", "trace_file": "",
     })
 }
 
 /// What the host logs, in Triton's words.
-fn log_settings() -> Value {
+pub(super) fn log_settings() -> Value {
     let level = LevelFilter::current();
     let verbose = if level >= LevelFilter::TRACE { 2 } else { u8::from(level >= LevelFilter::DEBUG) };
     json!({
@@ -228,28 +253,38 @@ pub(crate) async fn logging() -> Json<Value> {
 
 pub(crate) async fn change_trace(model: Result<AnyModel, ApiError>, request: Request) -> Result<Json<Value>, ApiError> {
     match model {
-        Ok(_) => unchanged(trace_settings(), "traces are always kept, and `torpor trace` shows them", request).await,
+        Ok(_) => unchanged(trace_settings(), TRACES, request).await,
         Err(error) => Err(after_its_body(request, error).await),
     }
 }
 
 pub(crate) async fn change_logging(request: Request) -> Result<Json<Value>, ApiError> {
-    unchanged(log_settings(), "the operator sets them with `torpor serve --log`", request).await
+    unchanged(log_settings(), LOGS, request).await
 }
 
 /// The settings, where an order leaves them as they are.
 async fn unchanged(settings: Value, instead: &str, request: Request) -> Result<Json<Value>, ApiError> {
     let order: Map<String, Value> = order(request).await?;
     for (name, value) in order {
-        let name = shown(&name);
-        match settings.get(&name) {
-            // By `null` a setting goes back to what the host was started with.
-            Some(now) if value.is_null() || *now == value => {}
-            Some(_) => return Err(ApiError::bad_request(format!("callers cannot change `{name}`: {instead}"))),
-            None => return Err(ApiError::bad_request(format!("there is no setting `{name}`"))),
-        }
+        // By `null` a setting goes back to what the host was started with.
+        check_setting(&settings, &name, instead, |now| value.is_null() || *now == value)?;
     }
     Ok(Json(settings))
+}
+
+/// Checks that an order leaves a setting as it is. `instead` is what to do in order to change it.
+pub(super) fn check_setting(
+    settings: &Value,
+    name: &str,
+    instead: &str,
+    leaves: impl FnOnce(&Value) -> bool,
+) -> Result<(), ApiError> {
+    let name = shown(name);
+    match settings.get(&name) {
+        Some(now) if leaves(now) => Ok(()),
+        Some(_) => Err(ApiError::bad_request(format!("callers cannot change `{name}`: {instead}"))),
+        None => Err(ApiError::bad_request(format!("there is no setting `{name}`"))),
+    }
 }
 
 /// What callers may send to all functions, as a document of OpenAPI.

@@ -2,12 +2,10 @@
 //!
 //! Sources: the protocol's `inference_rest.md`, and Triton's `extension_model_configuration.md` and `extension_statistics.md`.
 
-use super::super::{PLATFORM, declared_shape};
+use super::super::{BACKEND, PLATFORM, declared_shape};
 use serde::Serialize;
 use std::time::Duration;
 use torpor_tensor::{DType, Dim, Signature, TensorSpec};
-
-const BACKEND: &str = "torpor";
 
 #[derive(Serialize)]
 struct ModelMetadata<'a> {
@@ -104,16 +102,25 @@ struct DynamicBatching {
     preferred_batch_size: [usize; 0],
 }
 
+impl Config<'_> {
+    /// Rows of which runs are joined, of a model whose inputs and outputs all have a free first dimension and another one. Triton leaves
+    /// that first dimension out of a configuration; any other model has all of its dimensions, and 0 for this.
+    pub(crate) fn max_batch_size(&self) -> Option<usize> {
+        let by_rows = |spec: &TensorSpec| matches!(spec.shape.as_deref(), Some([Dim::Named(_) | Dim::Any, _, ..]));
+        self.batch.filter(|_| self.signature.inputs.iter().chain(&self.signature.outputs).all(by_rows))
+    }
+
+    /// The dimensions of an input or output, as they stand in a configuration.
+    pub(crate) fn dims(&self, spec: &TensorSpec) -> Vec<i64> {
+        declared_shape(spec).split_off(usize::from(self.max_batch_size().is_some()))
+    }
+}
+
 /// The configuration that Triton would have of such a model.
-///
-/// Of a model whose runs are joined, and whose inputs and outputs all have a free first dimension and another one, Triton leaves
-/// that first dimension out and gives `max_batch_size` instead. Any other has the value 0 there, and all of its dimensions.
 pub(crate) fn model_config<'a>(config: &Config<'a>) -> impl Serialize + 'a {
-    let Config { name, version, signature, batch, instances } = *config;
-    let by_rows = |spec: &TensorSpec| matches!(spec.shape.as_deref(), Some([Dim::Named(_) | Dim::Any, _, ..]));
-    let by_rows = signature.inputs.iter().chain(&signature.outputs).all(by_rows);
-    let batch = batch.filter(|_| by_rows);
-    let dims = move |spec: &TensorSpec| declared_shape(spec).split_off(usize::from(batch.is_some()));
+    let Config { name, version, signature, instances, .. } = *config;
+    let batch = config.max_batch_size();
+    let dims = |spec: &TensorSpec| config.dims(spec);
     let input = |spec: &'a TensorSpec| ConfiguredInput {
         name: &spec.name,
         data_type: data_type(spec.dtype),

@@ -6,12 +6,13 @@ use super::{
         proto::inference::{
             InferTensorContents, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
             model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
+            model_metadata_response::TensorMetadata,
         },
     },
     *,
 };
 use proptest::prelude::*;
-use torpor_tensor::Dim;
+use torpor_tensor::{Dim, TensorSpec};
 
 const LIMIT: usize = 1 << 20;
 
@@ -73,7 +74,7 @@ fn raw(tensors: &[Tensor]) -> ModelInferRequest {
 fn read(request: &ModelInferRequest) -> Result<Vec<NamedTensor>, Malformed> {
     let request = InferRequest::read(&request.encode_to_vec().into())?;
     assert_eq!((request.model.as_str(), request.version.as_deref(), request.id.as_str()), ("m", Some("7"), "the id"));
-    request.tensors(&signature(), LIMIT).map(|(tensors, _)| tensors)
+    request.tensors(&signature(), LIMIT).map(|wanted| wanted.inputs)
 }
 
 /// What `edit` makes of a right request is refused with a text that has all of `words`.
@@ -132,6 +133,32 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
+fn classes_are_asked_for_by_their_number() {
+    let asked = |choice| {
+        let parameters = [("classification".to_owned(), InferParameter { parameter_choice: Some(choice) })];
+        let output = InferRequestedOutputTensor { name: "y".into(), parameters: parameters.into() };
+        let request = ModelInferRequest { outputs: vec![output], ..raw(&[]) };
+        InferRequest::read(&request.encode_to_vec().into()).map(|request| request.forms[0].classes)
+    };
+    assert_eq!(asked(ParameterChoice::Int64Param(3)).unwrap(), NonZeroUsize::new(3));
+    assert_eq!(asked(ParameterChoice::Uint64Param(1)).unwrap(), NonZeroUsize::new(1));
+    assert_eq!(asked(ParameterChoice::Int64Param(0)).unwrap(), None);
+    for wrong in [ParameterChoice::Int64Param(-1), ParameterChoice::StringParam("3".into())] {
+        assert!(asked(wrong).unwrap_err().to_string().contains("output `y`: its parameter `classification`"));
+    }
+}
+
+#[test]
+fn the_place_of_the_data_is_told_by_the_beginning() {
+    let tensor = Tensor::new(DType::U8, [100].into(), vec![3; 100].into()).unwrap();
+    let message = raw(&[tensor]).encode_to_vec();
+    let offset = InferRequest::data_offset(&message);
+    assert_eq!(message[offset..], [3; 100]);
+    assert_eq!(InferRequest::data_offset(&message[..offset + 1]), offset);
+    assert_eq!(InferRequest::data_offset(&message[..offset - 2]), 0);
+}
+
+#[test]
 fn contents_that_do_not_fit_are_named() {
     let ints = |numbers: &[i32]| InferTensorContents { int_contents: numbers.to_vec(), ..Default::default() };
     let uints = |numbers: &[u32]| InferTensorContents { uint_contents: numbers.to_vec(), ..Default::default() };
@@ -161,7 +188,7 @@ fn elements_are_not_many_times_their_message() {
 fn a_raw_tensor_is_a_part_of_its_message() {
     let tensor = Tensor::new(DType::U8, [100].into(), vec![3; 100].into()).unwrap();
     let message = Bytes::from(raw(std::slice::from_ref(&tensor)).encode_to_vec());
-    let (tensors, _) = InferRequest::read(&message).unwrap().tensors(&signature(), LIMIT).unwrap();
+    let tensors = InferRequest::read(&message).unwrap().tensors(&signature(), LIMIT).unwrap().inputs;
     assert_eq!(tensors[0].1, tensor);
     assert!(message.as_ptr_range().contains(&tensors[0].1.data().as_ptr()));
 }

@@ -28,13 +28,13 @@ pub(super) async fn call(State(grpc): State<Grpc>, Path(method): Path<String>, r
     };
     match method.as_str() {
         "Check" => {
-            call.unary(|HealthCheckRequest { service }| {
+            call.unary(async |HealthCheckRequest { service }| {
                 let unknown = || Status::not_found(format!("there is no model `{}`", shown(&service)));
                 status(&grpc, &service).map(answer).ok_or_else(unknown)
             })
             .await
         }
-        "List" => call.unary(|_: HealthListRequest| Ok(list(&grpc))).await,
+        "List" => call.unary(async |_: HealthListRequest| Ok::<_, Status>(list(&grpc))).await,
         "Watch" => watch(call, grpc).await,
         _ => failed(Status::unimplemented(format!("`{}` is no call of this service", shown(&method)))),
     }

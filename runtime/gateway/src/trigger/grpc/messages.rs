@@ -1,9 +1,7 @@
 //! The messages of a request, each behind a flag and its length, as they come in the body.
 
-use super::{
-    compression::{Encoding, RATIO},
-    off_thread, too_large,
-};
+use super::{compression::Encoding, too_large};
+use crate::trigger::inference::{ALIGNED, RESERVED};
 use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -13,8 +11,6 @@ use tonic::Status;
 
 /// Bytes before a message: a flag and four of its length.
 const HEAD: usize = 5;
-/// Bytes that are reserved for a message before they come, whatever its head promises.
-const RESERVED: usize = 1024 * 1024;
 
 /// Reads messages, one after another.
 pub(super) struct Messages {
@@ -23,11 +19,19 @@ pub(super) struct Messages {
     rest: Bytes,
     /// How compressed ones are compressed.
     encoding: Option<Encoding>,
+    /// Tells by the beginning of a message where its data begins, so that a backend can read that in place.
+    data_offset: fn(&[u8]) -> usize,
 }
 
 impl Messages {
     pub(super) fn new(body: Body, encoding: Option<Encoding>) -> Self {
-        Messages { body, rest: Bytes::new(), encoding }
+        Messages { body, rest: Bytes::new(), encoding, data_offset: |_| 0 }
+    }
+
+    /// Has messages that are copied together begin where their data is aligned.
+    pub(super) fn aligned(&mut self, data_offset: fn(&[u8]) -> usize) -> &mut Self {
+        self.data_offset = data_offset;
+        self
     }
 
     /// The next message, inflated if it was compressed; `None` behind the last. Waits for its beginning for as long as it takes, and
@@ -43,10 +47,7 @@ impl Messages {
         let (compressed, message) = timeout(patience, self.message(limit)).await.map_err(late)??;
         match self.encoding {
             _ if !compressed => Ok(Some(message)),
-            Some(encoding) => {
-                let work = message.len().saturating_mul(RATIO).min(limit);
-                Ok(Some(off_thread(work, move || encoding.inflate(&message, limit)).await??))
-            }
+            Some(encoding) => encoding.inflate(message, limit).await.map(Some),
             None => Err(Status::invalid_argument("the message is compressed, but `grpc-encoding` does not say how")),
         }
     }
@@ -104,7 +105,11 @@ impl Messages {
         if self.rest.len() >= length {
             return Ok(self.rest.split_to(length));
         }
-        let mut all = Vec::with_capacity(length.min(RESERVED));
+        // What the allocator gives begins at a multiple of it.
+        let before = (ALIGNED - (self.data_offset)(&self.rest) % ALIGNED) % ALIGNED;
+        let mut all = Vec::with_capacity(before + length.min(RESERVED));
+        all.resize(before, 0);
+        let length = before + length;
         loop {
             let wanted = (length - all.len()).min(self.rest.len());
             if all.len() + wanted > all.capacity() {
@@ -113,7 +118,7 @@ impl Messages {
             }
             all.extend_from_slice(&self.rest.split_to(wanted));
             if all.len() == length {
-                return Ok(all.into());
+                return Ok(Bytes::from(all).slice(before..));
             }
             if !self.frame().await? {
                 return Err(cut_off());
@@ -130,6 +135,7 @@ fn cut_off() -> Status {
 mod tests {
     use super::*;
     use futures::{StreamExt, stream};
+    use http::{HeaderMap, HeaderValue};
     use tonic::Code;
 
     const FOREVER: Duration = Duration::from_secs(600);
@@ -198,12 +204,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn data_is_aligned_where_it_is_copied() {
+        for offset in [0, 1, 15, 16, 17] {
+            let message = [vec![b'x'; offset], b"data".to_vec()].concat();
+            let body = framed(&message);
+            let mut messages = messages(&[&body[..HEAD + offset], &body[HEAD + offset..]], None);
+            messages.aligned(|beginning| beginning.iter().filter(|byte| **byte == b'x').count());
+            let read = messages.only(100, FOREVER).await.unwrap();
+            assert_eq!(read, message);
+            assert!(offset == 0 || read[offset..].as_ptr().addr().is_multiple_of(ALIGNED));
+        }
+    }
+
+    #[tokio::test]
     async fn compressed_messages_are_inflated() {
-        let deflated = Encoding::Gzip.deflate(&[7; 90]).unwrap();
+        let headers = HeaderMap::from_iter([("grpc-encoding".parse().unwrap(), HeaderValue::from_static("gzip"))]);
+        let gzip = Encoding::of_request(&headers).unwrap().unwrap();
+        let deflated = gzip.deflate(vec![Bytes::from_static(&[7; 90])], 90).await.unwrap();
         let mut frame = framed(&deflated);
         frame[0] = 1;
         let body = [frame, framed(b"plain")].concat();
-        let read = all(messages(&[&body], Some(Encoding::Gzip))).await.unwrap();
+        let read = all(messages(&[&body], Some(gzip))).await.unwrap();
         assert_eq!(read, [[7; 90].as_slice(), b"plain"]);
     }
 

@@ -1,16 +1,14 @@
 //! The calls of the Open Inference Protocol, and those that Triton adds to it.
 
-use super::{Call, Grpc, Inference, Messages, SMALL, Wanted, failed, infer, reply, reply::Framed, within};
+use super::{Call, Grpc, Inference, Messages, SMALL, failed, infer, models, reply, reply::Framed, within};
 use crate::{
     Functions,
-    functions::Served,
     listen::Connection,
     protocol::{
         Malformed, Pieces,
-        open_inference_grpc::{InferRequest, infer_response, model_metadata, stream_error, stream_response},
+        open_inference_grpc::{InferRequest, Wanted, infer_response, stream_error, stream_response},
         proto::inference::{
-            ModelMetadataRequest, ModelReadyRequest, ModelReadyResponse, ServerLiveRequest, ServerLiveResponse,
-            ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+            ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerReadyRequest, ServerReadyResponse,
         },
         shown,
     },
@@ -41,6 +39,10 @@ impl Inference for InferRequest {
         self.id.clone()
     }
 
+    fn data_offset(beginning: &[u8]) -> usize {
+        InferRequest::data_offset(beginning)
+    }
+
     fn work(&self) -> usize {
         InferRequest::work(self)
     }
@@ -59,55 +61,37 @@ pub(super) async fn call(State(grpc): State<Grpc>, Path(method): Path<String>, r
         Ok(call) => call,
         Err(response) => return *response,
     };
-    let Grpc { functions, .. } = &grpc;
+    let functions = &grpc.functions;
     match method.as_str() {
         "ModelInfer" => call.infer::<InferRequest>(functions).await,
         "ModelStreamInfer" => stream_infer(call, grpc),
-        "ServerLive" => call.unary(|_: ServerLiveRequest| Ok(ServerLiveResponse { live: true })).await,
-        "ServerReady" => call.unary(|_: ServerReadyRequest| Ok(ServerReadyResponse { ready: true })).await,
-        "ServerMetadata" => call.unary(|_: ServerMetadataRequest| Ok(server_metadata())).await,
-        "ModelReady" => {
-            call.unary(|ModelReadyRequest { name, version }| Ok(model_ready(functions, &name, &version))).await
-        }
-        "ModelMetadata" => {
-            call.unary(|ModelMetadataRequest { name, version }| {
-                let Served { function, revision, .. } = functions.model(&name, given(&version))?;
-                Ok(model_metadata(function.manifest().name.as_str(), revision, function.signature()))
-            })
-            .await
-        }
-        "ModelConfig"
-        | "ModelStatistics"
-        | "RepositoryIndex"
-        | "RepositoryModelLoad"
-        | "RepositoryModelUnload"
-        | "TraceSetting"
-        | "LogSettings" => failed(Status::unimplemented(format!("`{method}` is not offered over gRPC"))),
+        "ServerLive" => call.unary(async |_: ServerLiveRequest| done(ServerLiveResponse { live: true })).await,
+        "ServerReady" => call.unary(async |_: ServerReadyRequest| done(ServerReadyResponse { ready: true })).await,
+        "ServerMetadata" => call.unary(async |_: ServerMetadataRequest| done(models::server(&grpc))).await,
+        "ModelReady" => call.unary(async |request| done(models::ready(functions, &request))).await,
+        "ModelMetadata" => call.unary(async |request| models::metadata(functions, &request)).await,
+        "ModelConfig" => call.unary(async |request| models::config(functions, &request)).await,
+        "ModelStatistics" => call.unary(async |request| models::statistics(functions, &request)).await,
+        "RepositoryIndex" => call.unary(async |request| done(models::index(functions, &request))).await,
+        "RepositoryModelLoad" => call.unary(async |request| models::load(&grpc, request).await).await,
+        "RepositoryModelUnload" => call.unary(async |request| models::unload(&grpc, request).await).await,
+        "TraceSetting" => call.unary(async |request| models::trace(functions, request)).await,
+        "LogSettings" => call.unary(async |request| models::logging(request)).await,
         _ => failed(Status::unimplemented(format!("`{}` is no call of this service", shown(&method)))),
     }
 }
 
-/// The version that a caller names; `None` where it leaves the choice to the host.
-fn given(version: &str) -> Option<&str> {
-    Some(version).filter(|version| !version.is_empty())
-}
-
-fn server_metadata() -> ServerMetadataResponse {
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    ServerMetadataResponse { name: "torpor".to_owned(), version, extensions: Vec::new() }
-}
-
-/// A model that is not there is not ready, and that is no error: callers ask until it is.
-fn model_ready(functions: &Functions, name: &str, version: &str) -> ModelReadyResponse {
-    let model = functions.model(name, given(version));
-    ModelReadyResponse { ready: model.is_ok_and(|Served { function, .. }| function.is_ready()) }
+/// An answer that nothing can keep from being given.
+fn done<A>(answer: A) -> Result<A, Status> {
+    Ok(answer)
 }
 
 /// Answers requests in the order in which they come, some of them at the same time. One that fails is told so in the stream, which
 /// goes on; only what is no message ends it.
 fn stream_infer(call: Call, grpc: Grpc) -> Response {
-    let Call { deadline, messages, encoding, connection, .. } = call;
-    let Grpc { functions, stops } = grpc;
+    let Call { deadline, mut messages, encoding, connection, .. } = call;
+    messages.aligned(InferRequest::data_offset);
+    let Grpc { functions, stops, .. } = grpc;
     let requests = requests(messages, functions.clone(), stops);
     let answers = requests.map(move |message| match message {
         Ok(message) => Either::Left(answer(functions.clone(), message, connection.clone())),

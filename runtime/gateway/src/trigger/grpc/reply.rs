@@ -1,9 +1,6 @@
 //! What goes back to a client: framed messages, and behind them the status in trailers.
 
-use super::{
-    compression::{ACCEPTED, Encoding},
-    off_thread,
-};
+use super::compression::Encoding;
 use crate::{listen::Lasting, protocol::Pieces};
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
@@ -30,11 +27,8 @@ impl Framed {
         let (flag, message) = match encoding {
             None => (0, message),
             Some(encoding) => {
-                // Some tens of megabytes in a second are what it comes to.
-                let work = message.length().saturating_mul(16);
-                let deflate = move || encoding.deflate(&message.into_bytes()).map(Pieces::from);
-                let deflated = off_thread(work, deflate).await?;
-                (1, deflated.map_err(|_| Status::internal("the host failed"))?)
+                let length = message.length();
+                (1, encoding.deflate(message.into_pieces(), length).await?.into())
             }
         };
         let length = u32::try_from(message.length())
@@ -64,10 +58,7 @@ pub(super) fn many(
 
 fn response(encoding: Option<Encoding>, mut headers: HeaderMap, body: Body) -> Response {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-accept-encoding", ACCEPTED);
-    if let Some(encoding) = encoding {
-        headers.insert("grpc-encoding", encoding.header());
-    }
+    Encoding::tell(encoding, &mut headers);
     let mut response = Response::new(body);
     *response.headers_mut() = headers;
     response

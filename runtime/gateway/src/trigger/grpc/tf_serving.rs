@@ -1,10 +1,11 @@
 //! The calls of TF Serving's `PredictionService` and `ModelService`.
 
-use super::{Call, Grpc, Inference, Wanted, failed};
+use super::{Call, Grpc, Inference, failed};
 use crate::{
     functions::Served,
     protocol::{
         Malformed, Pieces,
+        open_inference_grpc::Wanted,
         proto::tensorflow::serving::{GetModelMetadataRequest, GetModelStatusRequest},
         shown,
         tf_serving_grpc::{PredictRequest, model_metadata, model_status, predict_response, target},
@@ -31,12 +32,18 @@ impl Inference for PredictRequest {
         String::new()
     }
 
+    // It is deep within the message, and mostly not alone there.
+    fn data_offset(_: &[u8]) -> usize {
+        0
+    }
+
     fn work(&self) -> usize {
         PredictRequest::work(self)
     }
 
     fn tensors(self, signature: &Signature, limit: usize) -> Result<Wanted, Malformed> {
-        PredictRequest::tensors(self, signature, limit)
+        let (inputs, outputs) = PredictRequest::tensors(self, signature, limit)?;
+        Ok(Wanted { inputs, outputs, forms: Vec::new() })
     }
 
     fn answer(model: &str, version: u64, _: &str, outputs: &[NamedTensor]) -> Pieces {
@@ -53,11 +60,11 @@ pub(super) async fn predictions(State(grpc): State<Grpc>, Path(method): Path<Str
     match method.as_str() {
         "Predict" => call.infer::<PredictRequest>(functions).await,
         "GetModelMetadata" => {
-            call.unary(|GetModelMetadataRequest { model_spec, metadata_field }| {
+            call.unary(async |GetModelMetadataRequest { model_spec, metadata_field }| {
                 let target = target(model_spec)?;
                 let Served { function, revision, .. } = functions.model(&target.model, target.version.as_deref())?;
                 let name = function.manifest().name.as_str();
-                Ok(model_metadata(name, revision, function.signature(), &metadata_field)?)
+                Ok::<_, Status>(model_metadata(name, revision, function.signature(), &metadata_field)?)
             })
             .await
         }
@@ -72,11 +79,11 @@ pub(super) async fn models(State(grpc): State<Grpc>, Path(method): Path<String>,
     };
     match method.as_str() {
         "GetModelStatus" => {
-            call.unary(|GetModelStatusRequest { model_spec }| {
+            call.unary(async |GetModelStatusRequest { model_spec }| {
                 let target = target(model_spec)?;
                 let Served { function, revision, .. } =
                     grpc.functions.model(&target.model, target.version.as_deref())?;
-                Ok(model_status(revision, function.is_ready()))
+                Ok::<_, Status>(model_status(revision, function.is_ready()))
             })
             .await
         }
