@@ -105,7 +105,7 @@ fn the_configuration_is_what_triton_would_have() {
 #[test]
 fn callers_load_and_unload_where_the_operator_lets_them() {
     let host = TestHost::builder()
-        .function("add", |manifest| manifest.set("scale.idle-timeout", "1ms"))
+        .function("add", |manifest| manifest.set("scale.idle-timeout", "10ms"))
         .another("other", "add", |manifest| manifest)
         .flag("--model-control")
         .start();

@@ -1,6 +1,6 @@
 //! What the Open Inference Protocol has beside inference: what models are, how they are doing, and loading and unloading them.
 
-use super::inference::{Model, after_its_body, off_thread};
+use super::inference::{Model, after_its_body, in_one_piece, off_thread};
 use crate::{
     Answerer, Entry, Functions,
     error::ApiError,
@@ -17,6 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{Method, StatusCode};
+use http_body_util::Limited;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::time::{Duration, SystemTime};
@@ -132,7 +133,7 @@ struct Order {
 
 /// Reads the body of an order. None at all is an order without particulars.
 async fn order<T: Default + for<'de> Deserialize<'de>>(request: Request) -> Result<T, ApiError> {
-    let body = tokio::time::timeout(PATIENCE, axum::body::to_bytes(request.into_body(), MAX_ORDER)).await;
+    let body = tokio::time::timeout(PATIENCE, in_one_piece(Limited::new(request.into_body(), MAX_ORDER))).await;
     let Ok(Ok(body)) = body else {
         return Err(ApiError::bad_request(format!("the body is incomplete, or longer than {MAX_ORDER} bytes")));
     };

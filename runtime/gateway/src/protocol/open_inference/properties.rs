@@ -185,7 +185,7 @@ proptest! {
             body.extend_from_slice(output.tensor.data());
         }
         for (output, told) in outputs.iter().zip(answer["outputs"].as_array().unwrap()) {
-            let size = output.binary.then(|| json!(output.tensor.data().len())).unwrap_or_default();
+            let size = if output.binary { json!(output.tensor.data().len()) } else { Value::Null };
             prop_assert_eq!(&told["parameters"]["binary_data_size"], &size);
             prop_assert_eq!(told.get("data").is_some(), !output.binary);
         }
