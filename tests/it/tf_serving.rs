@@ -149,3 +149,16 @@ fn the_page_lists_the_protocols_and_a_functions_own_path_comes_first() {
     let value: Value = host.get("/ping").status(200).json();
     assert_eq!(value, json!({ "status": "Healthy" }));
 }
+
+#[test]
+fn classes_have_the_labels_of_the_bundle() {
+    if crate::fixture::skipped_without_openvino() {
+        return;
+    }
+    let openvino = |manifest: crate::fixture::Manifest| manifest.set("model.model.backend", "openvino");
+    let host = TestHost::builder().function("species", openvino).start();
+    let examples = r#"{"examples":[{"lengths":[5.1,3.5,1.4,0.2]},{"lengths":[6.7,3.0,5.2,2.3]}]}"#;
+    let results = host.post("/v1/models/species:classify", examples).status(200).json();
+    let results = results["results"].as_array().expect("examples");
+    assert_eq!((results.len(), &results[0][0][0], &results[1][2][0]), (2, &json!("setosa"), &json!("virginica")));
+}
