@@ -92,7 +92,8 @@ fn what_is_wrong_is_told_in_its_form() {
     refused(&ask(&host, &json!({ "model": "other", "input": "a" })), 404, &["no model `other`"]);
     let deep = format!(r#"{{"model":"embed","input":{}{}}}"#, "[".repeat(200_000), "]".repeat(200_000));
     refused(&host.post("/v1/embeddings", deep), 400, &["nest"]);
-    refused(&host.post("/v1/embeddings", vec![b' '; (1 << 20) + 1]), 413, &["1.0 MiB"]);
+    let small = TestHost::builder().function("embed", |manifest| manifest.set("limits.body", "4KiB")).start();
+    refused(&small.post("/v1/embeddings", vec![b' '; 4097]), 413, &["4.0 KiB", "`embed`"]);
     refused(&host.get("/v1/embeddings"), 405, &["POST"]);
     ask(&host, &json!({ "model": "embed", "input": "a" })).status(200);
     let none = TestHost::builder().function("add", |manifest| manifest).start();

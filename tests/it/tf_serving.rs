@@ -116,7 +116,8 @@ fn what_is_wrong_is_named_and_the_next_is_served() {
     check(&format!(r#"{{"inputs":{{"x":{}{}}}}}"#, "[".repeat(200_000), "]".repeat(200_000)), &["`x`", "nest"]);
     check(&format!(r#"{{"instances":{}"#, "[".repeat(200_000)), &["JSON"]);
     host.post("/v1/models/add:predict", ROWS).status(200);
-    refused(&host.post("/v1/models/add:predict", vec![b' '; (1 << 20) + 1]), 413, &["1.0 MiB", "`add`"]);
+    let host = TestHost::builder().function("add", |manifest| manifest.set("limits.body", "4KiB")).start();
+    refused(&host.post("/v1/models/add:predict", vec![b' '; 4097]), 413, &["4.0 KiB", "`add`"]);
     host.post("/v1/models/add:predict", ROWS).status(200);
 }
 
@@ -143,9 +144,21 @@ fn the_page_lists_the_protocols_and_a_functions_own_path_comes_first() {
     let host = TestHost::builder().function("add", |manifest| manifest).function("probe", own).start();
     let page = host.get("/").status(200).text();
     assert!(page.contains("TensorFlow Serving, REST: /v1/models") && page.contains("OpenAI: "), "{page}");
-    // The probe's own 404 is no JSON of ours.
-    let reply = host.get("/v1/models/add");
-    assert_ne!(reply.status, 200);
+    let reply = host.get("/v1/models/nothing").status(404);
+    assert!(reply.text().contains("the probe has no `nothing`"), "{}", reply.text());
     let value: Value = host.get("/ping").status(200).json();
     assert_eq!(value, json!({ "status": "Healthy" }));
+}
+
+#[test]
+fn classes_have_the_labels_of_the_bundle() {
+    if crate::fixture::skipped_without_openvino() {
+        return;
+    }
+    let openvino = |manifest: crate::fixture::Manifest| manifest.set("model.model.backend", "openvino");
+    let host = TestHost::builder().function("species", openvino).start();
+    let examples = r#"{"examples":[{"lengths":[5.1,3.5,1.4,0.2]},{"lengths":[6.7,3.0,5.2,2.3]}]}"#;
+    let results = host.post("/v1/models/species:classify", examples).status(200).json();
+    let results = results["results"].as_array().expect("examples");
+    assert_eq!((results.len(), &results[0][0][0], &results[1][2][0]), (2, &json!("setosa"), &json!("virginica")));
 }

@@ -1,10 +1,12 @@
 //! JSON as the protocols have it in common: arrays of elements to tensors and back. Nothing here makes a tree of values, so what a
 //! request takes is its text and its tensors.
 
+mod element;
 pub(super) mod elements;
 pub(super) mod inputs;
 pub(super) mod outputs;
 pub(super) mod text;
+pub(super) mod values;
 pub(super) mod walk;
 mod write;
 

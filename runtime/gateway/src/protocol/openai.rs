@@ -3,7 +3,7 @@
 //! Source: the API reference of `/v1/embeddings` and `/v1/models`. A function whose bundle says that its task is `embedding` takes one
 //! tensor of texts and gives a row of floats for each.
 
-use super::{Malformed, json::elements::Values};
+use super::{Malformed, json::values::Values};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value, json, value::RawValue};

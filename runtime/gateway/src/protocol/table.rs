@@ -86,7 +86,12 @@ pub const PROTOCOLS: &[Protocol] = &[
             ),
             ("`/versions/N`", As("the number of the current revision, or the version that the bundle declares")),
             ("`/labels/L`", As("the version that the bundle declares")),
-            ("`:classify`", As("one output of floats, and one of texts for the classes; else these are numbered")),
+            (
+                "`:classify`",
+                As(
+                    "one output of floats; its classes are an output of texts, or the labels in the bundle, or numbered",
+                ),
+            ),
             ("`:regress`", As("one output, a number for each example")),
             ("examples and context", As("an input for each feature")),
             ("the tokens `NaN` and `Infinity`", Not("they are no JSON; outputs have `null` in their place")),

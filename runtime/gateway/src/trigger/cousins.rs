@@ -4,7 +4,7 @@
 
 use super::{
     answer::{accepted, encoded},
-    inference::{off_thread, read_body},
+    inference::{after_its_body, off_thread, read_body},
     mlflow, openai, tell, tf_serving, torchserve,
 };
 use crate::{
@@ -23,7 +23,7 @@ use axum::{
 use http::{HeaderValue, header};
 use serde::Deserialize;
 use std::{sync::Arc, time::Instant};
-use torpor_engine::Function;
+use torpor_engine::{Function, Labels};
 use torpor_manifest::FunctionName;
 use torpor_tensor::{NamedTensor, Signature};
 
@@ -130,6 +130,14 @@ async fn own_path(State(functions): State<Functions>, request: Request, next: Ne
     }
 }
 
+/// What was found for a request, and the request; or why nothing was, once a small body is read, so that the connection stays usable.
+pub(super) async fn found<T>(found: Result<T, ApiError>, request: Request) -> Result<(T, Request), ApiError> {
+    match found {
+        Ok(found) => Ok((found, request)),
+        Err(error) => Err(after_its_body(request, error).await),
+    }
+}
+
 /// A body and its type.
 pub(super) type Written = (&'static str, Vec<u8>);
 
@@ -139,7 +147,7 @@ pub(super) async fn predict<R: Send + 'static>(
     function: &Function,
     request: Request,
     parse: impl FnOnce(&[u8], &Signature) -> Result<(Vec<NamedTensor>, R), ApiError> + Send + 'static,
-    write: impl FnOnce(R, &[NamedTensor]) -> Result<Written, ApiError> + Send + 'static,
+    write: impl FnOnce(R, &[NamedTensor], Option<&Labels>) -> Result<Written, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let arrived = Instant::now();
     let coding = accepted(request.headers());
@@ -150,8 +158,9 @@ pub(super) async fn predict<R: Send + 'static>(
     };
     let (inputs, form) = read.await.inspect_err(|_| function.count_refused(arrived))?;
     let answer = function.predict(inputs).await.map_err(super::not_loaded)?;
-    let outputs = answer.value;
-    let (content_type, body) = off_thread(json::size(&outputs), move || write(form, &outputs)).await??;
+    let (outputs, labels) = (answer.value, answer.labels);
+    let (content_type, body) =
+        off_thread(json::size(&outputs), move || write(form, &outputs, labels.as_deref())).await??;
     let mut response = Response::new(body.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     tell(response.headers_mut(), &answer.timing);

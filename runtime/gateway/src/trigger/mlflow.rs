@@ -1,7 +1,7 @@
 //! The calls of a function by clients of MLflow and of SageMaker's containers. Most of their paths name no model.
 
 use super::{
-    cousins::{AtPath, Host, named, predict, unwritable},
+    cousins::{AtPath, Host, found, named, predict, unwritable},
     torchserve::media_type,
 };
 use crate::{
@@ -22,13 +22,15 @@ const TARGET: HeaderName = HeaderName::from_static("x-amzn-sagemaker-target-mode
 const CUSTOM: HeaderName = HeaderName::from_static("x-amzn-sagemaker-custom-attributes");
 
 pub(super) async fn invocations(State(host): State<Host>, request: Request) -> Result<Response, As<MlFlow>> {
-    let Served { function, .. } = chosen(&host, request.headers())?;
+    let model = chosen(&host, request.headers());
+    let (Served { function, .. }, request) = found(model, request).await?;
     Ok(invoked(&function, request).await?)
 }
 
 /// SageMaker's path for a model among many.
 pub(super) async fn invoke(State(host): State<Host>, path: AtPath, request: Request) -> Result<Response, As<MlFlow>> {
-    let Served { function, .. } = host.functions.model(&named(path)?.model, None)?;
+    let model = named(path).and_then(|at| host.functions.model(&at.model, None));
+    let (Served { function, .. }, request) = found(model, request).await?;
     Ok(invoked(&function, request).await?)
 }
 
@@ -42,7 +44,7 @@ async fn invoked(function: &Function, request: Request) -> Result<Response, ApiE
             Refused::Malformed(malformed) => malformed.into(),
         })
     };
-    let write = move |layout, outputs: &[_]| {
+    let write = move |layout, outputs: &[_], _: Option<&_>| {
         Ok(("application/json", mlflow::predictions(layout, outputs).map_err(unwritable(name))?))
     };
     let mut response = predict(function, request, parse, write).await?;

@@ -2,7 +2,7 @@
 
 use super::{
     answer::{accepted, encoded},
-    cousins::{Host, unwritable},
+    cousins::{Host, found, unwritable},
     inference::{off_thread, read_body},
     tell,
 };
@@ -35,7 +35,8 @@ pub(super) async fn embeddings(State(host): State<Host>, request: Request) -> Re
     // The body says which function is meant, so it is read within the largest limit that any of them has.
     let serving = serving(&host.functions);
     let widest = serving.iter().max_by_key(|served| served.function.manifest().limits.body);
-    let widest = widest.ok_or_else(|| ApiError::not_found("no model of this host gives embeddings"))?;
+    let widest = widest.ok_or_else(|| ApiError::not_found("no model of this host gives embeddings"));
+    let (widest, request) = found(widest, request).await?;
     let body = read_body(&widest.function, request).await?;
     let length = body.len();
     let request = off_thread(length, move || openai::embeddings_request(&body)).await??;

@@ -1,6 +1,9 @@
 //! TF Serving's calls of a function, and those of version 1 of KServe.
 
-use super::cousins::{At, AtPath, Host, Written, named, predict, unwritable};
+use super::{
+    cousins::{At, AtPath, Host, Written, found, named, predict, unwritable},
+    inference::after_its_body,
+};
 use crate::{
     Functions,
     error::ApiError,
@@ -16,6 +19,7 @@ use axum::{
     response::Response,
 };
 use serde_json::Value;
+use torpor_engine::Labels;
 use torpor_tensor::NamedTensor;
 
 /// The bodies of answers.
@@ -40,16 +44,12 @@ pub(super) async fn metadata(State(host): State<Host>, path: AtPath) -> Result<J
 
 /// What the end of the path asks for.
 pub(super) async fn call(State(host): State<Host>, path: AtPath, request: Request) -> Result<Response, ApiError> {
-    let mut at = named(path)?;
-    let last = at.label.as_mut().or(at.version.as_mut()).unwrap_or(&mut at.model);
-    let (name, verb) = tf_serving::verb(last)?;
-    *last = name.to_owned();
-    let Served { function, .. } = model(&host.functions, &at)?;
+    let ((Served { function, .. }, verb), request) = found(asked(&host.functions, path), request).await?;
     let name = function.manifest().name.clone();
     match verb {
         Verb::Predict => {
             let parse = |body: &[u8], signature: &_| Ok(tf_serving::predict_request(body, signature)?);
-            let write = move |layout: Layout, outputs: &[NamedTensor]| {
+            let write = move |layout: Layout, outputs: &[NamedTensor], _: Option<&Labels>| {
                 tf_serving::has_rows(layout, outputs)?;
                 Ok((JSON, tf_serving::predict_response(layout, outputs).map_err(unwritable(name))?))
             };
@@ -57,17 +57,30 @@ pub(super) async fn call(State(host): State<Host>, path: AtPath, request: Reques
         }
         Verb::Classify | Verb::Regress => {
             let parse = |body: &[u8], signature: &_| Ok((tf_serving::examples(body, signature)?, ()));
-            let write = move |(), outputs: &[NamedTensor]| -> Result<Written, ApiError> {
+            let write = move |(), outputs: &[NamedTensor], labels: Option<&Labels>| -> Result<Written, ApiError> {
+                let labels = |output: &str| labels?.get(output).map(Vec::as_slice);
                 let body = match verb {
-                    Verb::Classify => tf_serving::classify_response(outputs),
+                    Verb::Classify => tf_serving::classify_response(outputs, labels),
                     _ => tf_serving::regress_response(outputs),
                 };
                 Ok((JSON, body?))
             };
             predict(&function, request, parse, write).await
         }
-        Verb::Explain => Err(ApiError::not_found(format!("`{name}` gives no explanations; `:predict` is served"))),
+        Verb::Explain => {
+            let error = ApiError::not_found(format!("`{name}` gives no explanations; `:predict` is served"));
+            Err(after_its_body(request, error).await)
+        }
     }
+}
+
+/// The function of a path that ends in what to do.
+fn asked(functions: &Functions, path: AtPath) -> Result<(Served, Verb), ApiError> {
+    let mut at = named(path)?;
+    let last = at.label.as_mut().or(at.version.as_mut()).unwrap_or(&mut at.model);
+    let (name, verb) = tf_serving::verb(last)?;
+    *last = name.to_owned();
+    Ok((model(functions, &at)?, verb))
 }
 
 /// The function of a path. A label is the version that its bundle declares.

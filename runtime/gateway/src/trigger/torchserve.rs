@@ -1,6 +1,9 @@
 //! TorchServe's calls of a function.
 
-use super::cousins::{AtPath, Host, named, predict, unwritable};
+use super::{
+    cousins::{At, AtPath, Host, found, named, predict, unwritable},
+    inference::after_its_body,
+};
 use crate::{
     error::{ApiError, As, TorchServe},
     functions::Served,
@@ -29,24 +32,30 @@ pub(super) async fn predictions(
     path: AtPath,
     request: Request,
 ) -> Result<Response, As<TorchServe>> {
-    let at = named(path)?;
-    let Served { function, .. } = host.functions.model(&at.model, at.version.as_deref())?;
+    let model = named(path).and_then(|at| host.functions.model(&at.model, at.version.as_deref()));
+    let (Served { function, .. }, request) = found(model, request).await?;
     let name = function.manifest().name.clone();
     let media = media_type(request.headers());
     let parse = move |body: &[u8], signature: &_| {
         let Prediction { inputs, one } = torchserve::predict_request(&media, body, signature)?;
         Ok((inputs, one))
     };
-    let write = move |one, outputs: &[_]| {
+    let write = move |one, outputs: &[_], _: Option<&_>| {
         let Answer { content_type, body } = torchserve::predict_response(one, outputs).map_err(unwritable(name))?;
         Ok((content_type, body))
     };
     Ok(predict(&function, request, parse, write).await?)
 }
 
-pub(super) async fn explanations(path: AtPath) -> Result<Response, As<TorchServe>> {
-    let model = shown(&named(path)?.model);
-    Err(ApiError::not_found(format!("`{model}` gives no explanations; `/predictions/{model}` is served")).into())
+pub(super) async fn explanations(path: AtPath, request: Request) -> As<TorchServe> {
+    let error = named(path).map_or_else(
+        |error| error,
+        |At { model, .. }| {
+            let model = shown(&model);
+            ApiError::not_found(format!("`{model}` gives no explanations; `/predictions/{model}` is served"))
+        },
+    );
+    after_its_body(request, error).await.into()
 }
 
 /// All models that can be called.

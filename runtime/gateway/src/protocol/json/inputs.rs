@@ -2,7 +2,7 @@
 //! each index of the first dimension. A function with one input takes its values without a name, too.
 
 use super::{
-    elements::Values,
+    values::Values,
     walk::{array, begun, object},
 };
 use crate::protocol::{Malformed, shown};

@@ -232,7 +232,7 @@ impl Serialize for Bytes<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::elements::Values;
+    use super::super::values::Values;
     use super::*;
     use proptest::prelude::*;
     use torpor_tensor::Shape;

@@ -7,8 +7,8 @@
 use crate::protocol::{
     Malformed,
     json::{
-        elements::Values,
         inputs::{Table, fitted, named, names},
+        values::Values,
         walk::{array, begun, behind, object},
     },
     shown,

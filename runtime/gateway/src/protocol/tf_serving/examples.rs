@@ -73,19 +73,23 @@ pub(crate) fn examples(body: &[u8], signature: &Signature) -> Result<Vec<NamedTe
     Ok(inputs.into_iter().zip(specs).map(|((name, tensor), spec)| (name, fitted(tensor, spec))).collect())
 }
 
-/// The body of the answer to a request to classify: for each example pairs of a class and its score. A class without a name has its
-/// number.
+/// The body of the answer to a request to classify: for each example pairs of a class and its score. A class has the name that another
+/// output gives it, or that `labels` of this output has, or its number.
 ///
 /// # Errors
 /// When the outputs are no classes.
-pub(crate) fn classify_response(outputs: &[NamedTensor]) -> Result<Vec<u8>, Malformed> {
+pub(crate) fn classify_response<'l>(
+    outputs: &[NamedTensor],
+    labels: impl Fn(&str) -> Option<&'l [String]>,
+) -> Result<Vec<u8>, Malformed> {
     let no = || {
         let text = "the function does not classify: it has no output of floats, one or a row of them for each example";
         Malformed(text.to_owned())
     };
     let float = |dtype| matches!(dtype, DType::F16 | DType::Bf16 | DType::F32 | DType::F64);
-    let mut scores = outputs.iter().map(|(_, tensor)| tensor).filter(|tensor| float(tensor.dtype()));
-    let (Some(scores), None) = (scores.next(), scores.next()) else { return Err(no()) };
+    let mut scores = outputs.iter().filter(|(_, tensor)| float(tensor.dtype()));
+    let (Some((name, scores)), None) = (scores.next(), scores.next()) else { return Err(no()) };
+    let labels = labels(name).unwrap_or_default();
     let (rows, width) = match *scores.shape().dims() {
         [rows] => (rows, 1),
         [rows, width] => (rows, width),
@@ -106,7 +110,8 @@ pub(crate) fn classify_response(outputs: &[NamedTensor]) -> Result<Vec<u8>, Malf
     let (Ok(rows), Ok(width)) = (usize::try_from(rows), usize::try_from(width)) else { return Err(no()) };
     let score = Data::each(scores, Binary::Refused);
     let class = classes.map(|classes| Data::each(classes, Binary::WhereNeeded));
-    let pair = |index: usize| (class.as_ref().map_or(Class::Number(index), Class::Name), &score);
+    let named = |index: usize| labels.get(index).map_or(Class::Number(index), |label| Class::Label(label));
+    let pair = |index: usize| (class.as_ref().map_or_else(|| named(index), Class::Name), &score);
     outputs::document("results", &Repeat(rows, |_| Repeat(width, pair)), outputs).map_err(|_| no())
 }
 
@@ -129,6 +134,7 @@ pub(crate) fn regress_response(outputs: &[NamedTensor]) -> Result<Vec<u8>, Malfo
 /// How a class is called.
 enum Class<'a> {
     Name(&'a Data<'a>),
+    Label(&'a str),
     Number(usize),
 }
 
@@ -136,6 +142,7 @@ impl Serialize for Class<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Class::Name(name) => name.serialize(serializer),
+            Class::Label(label) => serializer.serialize_str(label),
             Class::Number(number) => serializer.collect_str(number),
         }
     }
@@ -189,9 +196,17 @@ mod tests {
 
     #[test]
     fn classes_have_names_or_numbers() {
-        let text = |outputs: &[NamedTensor]| String::from_utf8(classify_response(outputs).unwrap()).unwrap();
+        let none = |_: &str| None;
+        let text = |outputs: &[NamedTensor]| String::from_utf8(classify_response(outputs, none).unwrap()).unwrap();
         let scores = floats("score", &[2, 2], &[0.5, 0.25, 1.0, 0.0]);
-        assert_eq!(text(&[scores]), r#"{"results":[[["0",0.5],["1",0.25]],[["0",1.0],["1",0.0]]]}"#);
+        assert_eq!(
+            text(std::slice::from_ref(&scores)),
+            r#"{"results":[[["0",0.5],["1",0.25]],[["0",1.0],["1",0.0]]]}"#
+        );
+        let labels = ["cat".to_owned()];
+        let labels = |output: &str| (output == "score").then_some(&labels[..]);
+        let labelled = String::from_utf8(classify_response(&[scores], labels).unwrap()).unwrap();
+        assert_eq!(labelled, r#"{"results":[[["cat",0.5],["1",0.25]],[["cat",1.0],["1",0.0]]]}"#);
         let label = |name: &str| (name.to_owned(), Tensor::from_elements([2].into(), &["a", "b"]).unwrap());
         let scores = || floats("score", &[2], &[0.5, 0.25]);
         let expected = r#"{"results":[[["a",0.5]],[["b",0.25]]]}"#;
@@ -204,7 +219,7 @@ mod tests {
             vec![scores(), label("one"), label("two")],
             vec![floats("score", &[1], &[1.0]), label("label")],
         ] {
-            let error = classify_response(&outputs).unwrap_err().to_string();
+            let error = classify_response(&outputs, none).unwrap_err().to_string();
             assert!(error.starts_with("the function does not classify"), "{error}");
         }
     }

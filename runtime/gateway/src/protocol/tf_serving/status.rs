@@ -7,8 +7,8 @@ use torpor_tensor::{DType, Dim, Signature, TensorSpec};
 pub(crate) fn status(name: &str, version: u64, ready: bool) -> Map<String, Value> {
     let (state, code, message) = match ready {
         true => ("AVAILABLE", "OK", ""),
-        // A function that is not ready has failed to wake, and is tried again later.
-        false => ("LOADING", "UNAVAILABLE", "it failed to wake, and is tried again"),
+        // One that failed to wake is tried again later, and one that was unloaded can be loaded again.
+        false => ("LOADING", "UNAVAILABLE", "it failed to wake, or was unloaded"),
     };
     let status = json!({
         "version": version.to_string(), "state": state, "status": { "error_code": code, "error_message": message },
