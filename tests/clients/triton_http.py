@@ -29,10 +29,11 @@ def every_type(client, binary_in, binary_out):
     inputs, outputs = [], []
     for datatype, values in TYPES.items():
         tensor = triton.InferInput(datatype.lower(), list(values.shape), datatype)
-        # The client writes FP16 in no other way.
-        tensor.set_data_from_numpy(values, binary_data=binary_in or datatype == "FP16")
+        # The client writes these in no other way.
+        binary = datatype in ("FP16", "BF16")
+        tensor.set_data_from_numpy(values, binary_data=binary_in or binary)
         inputs.append(tensor)
-        outputs += wanted(f"{datatype.lower()}_out", binary_data=binary_out or datatype == "FP16")
+        outputs += wanted(f"{datatype.lower()}_out", binary_data=binary_out or binary)
     result = client.infer("types", inputs, outputs=outputs)
     for datatype, values in TYPES.items():
         same(result.as_numpy(f"{datatype.lower()}_out"), values)

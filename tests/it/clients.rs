@@ -59,5 +59,5 @@ fn openais_client_is_answered() {
 
 #[test]
 fn tools_for_grpc_find_their_way() {
-    check("grpc_tools.py");
+    check("reflection.py");
 }

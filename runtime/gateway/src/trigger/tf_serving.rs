@@ -83,7 +83,9 @@ fn asked(functions: &Functions, path: AtPath) -> Result<(Served, Verb), ApiError
     Ok((model(functions, &at)?, verb))
 }
 
-/// The function of a path. A label is the version that its bundle declares.
+/// The function of a path. A label is the version that its bundle declares. OpenVINO's client says 0 for the version where it leaves the
+/// choice to the server; revisions begin with 1.
 fn model(functions: &Functions, at: &At) -> Result<Served, ApiError> {
-    functions.model(&at.model, at.version.as_deref().or(at.label.as_deref()))
+    let version = at.version.as_deref().filter(|version| *version != "0");
+    functions.model(&at.model, version.or(at.label.as_deref()))
 }
