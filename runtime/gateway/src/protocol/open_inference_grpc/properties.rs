@@ -115,7 +115,7 @@ fn what_is_wrong_is_named() {
     let output = |name: &str| InferRequestedOutputTensor { name: name.into(), ..Default::default() };
     refused(|request| request.outputs.push(output("v")), &["`v`", "`y`, `z`"]);
     refused(|request| request.outputs = vec![output("y"), output("y")], &["`y`", "twice"]);
-    refused(|request| request.inputs = vec![Default::default(); 257], &["256 inputs"]);
+    refused(|request| request.inputs = vec![request.inputs[0].clone(); 257], &["256 inputs"]);
     let parameter = || InferParameter { parameter_choice: Some(ParameterChoice::StringParam("r".into())) };
     let shared = || [("shared_memory_region".to_owned(), parameter())].into();
     refused(|request| request.inputs[0].parameters = shared(), &["`x`", "shared memory"]);
