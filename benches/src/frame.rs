@@ -278,6 +278,12 @@ pub fn number(value: f64) -> String {
     }
 }
 
+/// An error as it fits into a cell of a table.
+pub fn line(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,5 +356,11 @@ mod tests {
         let json = results(4.9).json();
         assert_eq!(json["groups"][0]["series"][0]["median"], 5.0);
         assert_eq!(json["goals"][0]["pass"], false);
+    }
+
+    #[test]
+    fn an_error_is_one_cell() {
+        let error = anyhow::anyhow!("a | b\n  c").context("it failed");
+        assert_eq!(line(&error), "it failed: a \\| b c");
     }
 }

@@ -4,6 +4,8 @@ pub mod frame;
 pub mod host;
 pub mod load;
 pub mod machine;
+pub mod native;
+pub mod peer;
 pub mod probe;
 pub mod served;
 pub mod stage;

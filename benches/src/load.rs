@@ -3,6 +3,8 @@
 //! The client shares the machine with the servers, so it does as little as it can: it writes the same bytes again and again,
 //! and of an answer it reads the status and the length.
 
+pub mod grpc;
+
 use crate::statistics::{micros, quantile};
 use anyhow::{Context, Result, ensure};
 use std::{
@@ -36,11 +38,24 @@ pub struct Round {
 
 /// The request as it goes over the wire.
 pub fn wire(path: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    [head.as_bytes(), body].concat()
+    message(path, "content-type: application/json", &[body])
+}
+
+/// The same for a request whose JSON, `head`, has tensors behind it as bytes.
+pub fn binary_wire(path: &str, head: &[u8], data: &[u8]) -> Vec<u8> {
+    let length = head.len();
+    let headers = format!("content-type: application/octet-stream\r\ninference-header-content-length: {length}");
+    message(path, &headers, &[head, data])
+}
+
+fn message(path: &str, headers: &str, body: &[&[u8]]) -> Vec<u8> {
+    let length: usize = body.iter().map(|part| part.len()).sum();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\ncontent-length: {length}\r\n\r\n");
+    let mut message = head.into_bytes();
+    for part in body {
+        message.extend_from_slice(part);
+    }
+    message
 }
 
 /// One request on a connection of its own; returns the body of the answer.
@@ -75,35 +90,56 @@ pub fn first(address: SocketAddr, request: &[u8], limit: Duration) -> Result<Vec
 ///
 /// # Errors
 /// When a connection breaks, or an answer is not good.
-#[expect(clippy::cast_precision_loss, reason = "a count of requests")]
 pub fn round(address: SocketAddr, request: &[u8], connections: usize, time: Duration) -> Result<Round> {
     let request: Arc<[u8]> = request.into();
     runtime()?.block_on(async {
-        let mut open = Vec::new();
+        let mut callers = Vec::new();
         for _ in 0..connections {
-            open.push(Connection::open(address).await?);
+            callers.push(Http { connection: Connection::open(address).await?, request: Arc::clone(&request) });
         }
-        let start = Instant::now();
-        let mut callers = JoinSet::new();
-        for mut connection in open {
-            let request = Arc::clone(&request);
-            callers.spawn(async move {
-                let mut times = Vec::new();
-                while start.elapsed() < time {
-                    let sent = Instant::now();
-                    connection.answered(&request).await?;
-                    times.push(micros(sent.elapsed()));
-                }
-                anyhow::Ok(times)
-            });
-        }
-        let mut times = Vec::new();
-        while let Some(caller) = callers.join_next().await {
-            times.extend(caller??);
-        }
-        let throughput = times.len() as f64 / start.elapsed().as_secs_f64();
-        Ok(Round { requests: times.len(), throughput, p50: quantile(&mut times, 0.5), p99: quantile(&mut times, 0.99) })
+        busy(callers, time).await
     })
+}
+
+/// One who has the same to ask again and again.
+trait Caller: Send + 'static {
+    /// Asks once, and gets the whole of a good answer.
+    fn ask(&mut self) -> impl Future<Output = Result<()>> + Send;
+}
+
+struct Http {
+    connection: Connection,
+    request: Arc<[u8]>,
+}
+
+impl Caller for Http {
+    async fn ask(&mut self) -> Result<()> {
+        self.connection.answered(&self.request).await
+    }
+}
+
+/// All of them ask for `time`.
+#[expect(clippy::cast_precision_loss, reason = "a count of requests")]
+async fn busy(callers: Vec<impl Caller>, time: Duration) -> Result<Round> {
+    let start = Instant::now();
+    let mut asking = JoinSet::new();
+    for mut caller in callers {
+        asking.spawn(async move {
+            let mut times = Vec::new();
+            while start.elapsed() < time {
+                let sent = Instant::now();
+                caller.ask().await?;
+                times.push(micros(sent.elapsed()));
+            }
+            anyhow::Ok(times)
+        });
+    }
+    let mut times = Vec::new();
+    while let Some(asked) = asking.join_next().await {
+        times.extend(asked??);
+    }
+    let throughput = times.len() as f64 / start.elapsed().as_secs_f64();
+    Ok(Round { requests: times.len(), throughput, p50: quantile(&mut times, 0.5), p99: quantile(&mut times, 0.99) })
 }
 
 fn runtime() -> Result<Runtime> {

@@ -1,5 +1,7 @@
-//! What a run was made on.
+//! What a run was made on, and what it took there.
 
+use anyhow::{Context, Result};
+use rustix::param::clock_ticks_per_second;
 use std::fs;
 
 /// The processor, as far as the system tells.
@@ -14,4 +16,17 @@ pub fn name() -> String {
 pub fn load() -> f64 {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(f64::NAN)
+}
+
+/// The processor time that a process has used, in its own code and in the system's for it, in seconds.
+///
+/// # Errors
+/// When there is no such process.
+#[expect(clippy::cast_precision_loss, reason = "a count of ticks")]
+pub fn processor_time(process: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name of the program, in parentheses, may hold spaces; the fields after it do not.
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |index: usize| -> Result<f64> { Ok(fields.get(index).context("`stat` is short")?.parse()?) };
+    Ok((ticks(11)? + ticks(12)?) / clock_ticks_per_second() as f64)
 }

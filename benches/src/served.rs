@@ -1,11 +1,8 @@
 //! A host as a process of the binary that users run, called over HTTP and looked at from outside. Dropping it ends it.
 
-use crate::stage::Stage;
+use crate::{machine::processor_time, stage::Stage};
 use anyhow::{Context, Result, bail, ensure};
-use rustix::{
-    param::clock_ticks_per_second,
-    process::{Pid, Signal, kill_process},
-};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
@@ -110,13 +107,8 @@ impl Served {
     }
 
     /// The processor time that it has used, in seconds.
-    #[expect(clippy::cast_precision_loss, reason = "a count of ticks")]
     pub fn processor_time(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name of the program, in parentheses, may hold spaces; the fields after it do not.
-        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |index: usize| -> Result<f64> { Ok(fields.get(index).context("`stat` is short")?.parse()?) };
-        Ok((ticks(11)? + ticks(12)?) / clock_ticks_per_second() as f64)
+        processor_time(self.child.id())
     }
 
     /// The names of a function's inputs.

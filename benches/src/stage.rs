@@ -147,6 +147,8 @@ pub struct Way<'a> {
     pub batch: Option<&'a str>,
     /// Requests at the same time, which is also what can be joined.
     pub max_concurrency: usize,
+    /// The largest body of a request, where it is not the default: what the manifest has behind `body =`.
+    pub body: Option<&'a str>,
 }
 
 /// On ONNX Runtime in the host's process, one run at a time, each alone, always warm, and with a deadline that plays no part.
@@ -161,6 +163,7 @@ impl Default for Way<'_> {
             deadline: "30s",
             batch: None,
             max_concurrency: 16,
+            body: None,
         }
     }
 }
@@ -293,15 +296,16 @@ impl Stage {
 
     /// Writes the manifest of `workload`, served in this way, into `folder`, and returns its path.
     pub fn manifest_in(&self, folder: &Path, workload: &Workload, way: &Way<'_>) -> Result<PathBuf> {
-        let (Way { name, backend, parallel, idle_timeout, isolation, deadline, batch, max_concurrency }, grant) =
+        let (Way { name, backend, parallel, idle_timeout, isolation, deadline, batch, max_concurrency, body }, grant) =
             (way, workload.grant);
         let batch = batch.map(|batch| format!("batch = {batch}\n")).unwrap_or_default();
+        let body = body.map(|body| format!("body = \"{body}\"\n")).unwrap_or_default();
         let (path, bundle) = (folder.join(format!("{name}.toml")), self.packed(workload));
         let manifest = format!(
             "name = \"{name}\"\nbundle = \"{}\"\n\n[trigger.inference]\n\n\
              [model.{grant}]\nbackend = \"{backend}\"\nparallel = {parallel}\nisolation = \"{}\"\n{batch}\n\
              [scale]\nidle-timeout = \"{idle_timeout}\"\nmax-concurrency = {max_concurrency}\n\n\
-             [limits]\ndeadline = \"{deadline}\"\n",
+             [limits]\ndeadline = \"{deadline}\"\n{body}",
             bundle.display(),
             isolation.word()
         );

@@ -129,6 +129,11 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// JSON, binary tensors and gRPC, against native servers that do the same, and against Triton, which is fetched
+    Protocols {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Models in worker processes against models in the host's own, side by side
     Isolation {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -171,6 +176,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Bench(Bench::Overload { args }) => suite::bench(&tree, "overload", &args),
         Task::Bench(Bench::Cores { args }) => suite::bench(&tree, "cores", &args),
         Task::Bench(Bench::Cache { args }) => suite::bench(&tree, "cache", &args),
+        Task::Bench(Bench::Protocols { args }) => suite::bench(&tree, "protocols", &args),
         Task::Bench(Bench::Isolation { args }) => suite::bench(&tree, "isolation", &args),
     }
 }

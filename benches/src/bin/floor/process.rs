@@ -1,21 +1,21 @@
 //! Servers as processes: started, looked at from outside, and ended with this one.
 
 use anyhow::{Context, Result, bail};
-use rustix::{
-    param::clock_ticks_per_second,
-    process::{Pid, Signal, kill_process},
-};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
     fs::File,
-    io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Child, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
-use torpor_benches::stage::{Stage, Workload, parallel};
+use torpor_benches::{
+    machine::processor_time,
+    native,
+    stage::{Stage, Workload},
+};
 
 const START: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
@@ -50,15 +50,8 @@ struct Function {
 impl Server {
     /// The native server. `run` says where it runs the model.
     pub(crate) fn native(stage: &Stage, workload: &Workload, run: &str) -> Result<Self> {
-        let mut command = stage.native("serve", workload)?;
-        command.args(["--name", workload.name, "--run", run, "--parallel", &parallel().to_string()]);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let stdout = child.stdout.take().context("the native server has no stdout")?;
-        let mut server = Server { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), admin: None };
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        server.address = line.trim().parse().context("the native server did not start; what it wrote is above")?;
-        Ok(server)
+        let (child, address) = native::start(stage, workload, &["--run", run])?;
+        Ok(Server { child, address, admin: None })
     }
 
     /// The `torpor` binary, with the function of `workload` alone.
@@ -112,13 +105,8 @@ impl Server {
     }
 
     /// The processor time that it has used, in its own code and in the system's for it.
-    #[expect(clippy::cast_precision_loss, reason = "a count of ticks")]
     pub(crate) fn processor_time(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name of the program, in parentheses, may hold spaces; the fields after it do not.
-        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |index: usize| -> Result<f64> { Ok(fields.get(index).context("`stat` is short")?.parse()?) };
-        Ok((ticks(11)? + ticks(12)?) / clock_ticks_per_second() as f64)
+        processor_time(self.child.id())
     }
 }
 

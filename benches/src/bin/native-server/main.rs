@@ -1,12 +1,16 @@
-//! The floor that Torpor is measured against: hyper, serde and ONNX Runtime, and nothing between them.
+//! The floor that Torpor is measured against: hyper, serde and ONNX Runtime, and nothing between them; for gRPC hyper, tonic and ONNX
+//! Runtime.
 //!
 //! `serve` answers the Open Inference Protocol for one model, as somebody would write it who needs no more than that: no sandbox,
 //! no limits, no metrics, no functions. `probe` and `rows` measure the model without a server. None of them links anything of
 //! Torpor's.
 
+mod binary;
+mod grpc;
 mod model;
 mod probe;
 mod rows;
+mod runs;
 mod server;
 
 use anyhow::Result;
@@ -35,6 +39,9 @@ enum Command {
         /// Where runs happen
         #[arg(long, value_enum)]
         run: Run,
+        /// Speak gRPC, not REST
+        #[arg(long)]
+        grpc: bool,
     },
     /// Answer one request, and end
     Once {
@@ -89,9 +96,9 @@ enum Run {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
-        Command::Serve { source, name, parallel, run } => {
+        Command::Serve { source, name, parallel, run, grpc } => {
             let library = model::Library::load(&source.library)?;
-            server::serve(library.models(&source.model, parallel)?, name, run)
+            server::serve(library.models(&source.model, parallel)?, &name, run, grpc)
         }
         Command::Once { source, request } => probe::once(&source, &request),
         Command::Probe { source, request } => probe::probe(&source, &request),

@@ -1,10 +1,11 @@
-//! A model in ONNX Runtime, and its answers to inference requests in JSON.
+//! A model in ONNX Runtime, its answers to inference requests in JSON, and its runs on tensors that are bytes.
 
 use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
 use ort::{
     environment::Environment,
     session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
-    value::{PrimitiveTensorElementType, TensorElementType, TensorRef, ValueType},
+    value::{DynValue, PrimitiveTensorElementType, TensorElementType, TensorRef, ValueType},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
@@ -13,9 +14,10 @@ use std::{
     path::Path,
     time::{Duration, Instant},
 };
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What answers say of the version: the same as the first revision of a function, which they are compared with.
-const VERSION: &str = "1";
+pub(crate) const VERSION: &str = "1";
 
 /// ONNX Runtime, loaded.
 pub(crate) struct Library(Environment);
@@ -36,6 +38,17 @@ pub(crate) struct Model {
     session: Session,
     elements: TensorElementType,
 }
+
+/// A tensor as it comes and goes, with its elements as bytes.
+pub(crate) struct Tensor {
+    pub(crate) name: String,
+    pub(crate) datatype: String,
+    pub(crate) shape: Vec<i64>,
+    pub(crate) data: Bytes,
+}
+
+/// An output in the memory that the library took for it.
+struct Memory(DynValue);
 
 #[derive(Deserialize)]
 struct Request<'a, T> {
@@ -73,7 +86,9 @@ struct Output<'a> {
 }
 
 /// An element type of an input, as the protocol names it.
-trait Element: PrimitiveTensorElementType + DeserializeOwned + Copy + Debug + 'static {
+trait Element:
+    PrimitiveTensorElementType + DeserializeOwned + FromBytes + IntoBytes + Immutable + Copy + Debug + 'static
+{
     const NAME: &'static str;
 }
 
@@ -134,6 +149,15 @@ impl Model {
         }
     }
 
+    /// The outputs for these inputs.
+    pub(crate) fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        match self.elements {
+            TensorElementType::Float32 => self.bytes::<f32>(inputs),
+            TensorElementType::Int32 => self.bytes::<i32>(inputs),
+            other => bail!("requests with elements of type {other} are not read"),
+        }
+    }
+
     /// How long each of `count` runs on `request` takes, from tensors in memory to tensors in memory.
     pub(crate) fn runs(&mut self, request: &[u8], count: usize) -> Result<Vec<Duration>> {
         match self.elements {
@@ -189,6 +213,42 @@ impl Model {
         let outputs = outputs.collect::<Result<_>>()?;
         Ok(serde_json::to_vec(&Response { model_name: name, model_version: VERSION, id, outputs })?)
     }
+
+    fn bytes<T: Element>(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let data = inputs.iter().map(elements::<T>).collect::<Result<Vec<_>>>()?;
+        let mut values = Vec::with_capacity(inputs.len());
+        for (input, data) in inputs.iter().zip(&data) {
+            let value = TensorRef::from_array_view((input.shape.as_slice(), &**data))?;
+            values.push((input.name.as_str(), SessionInputValue::from(value)));
+        }
+        let outputs = self.session.run(values)?.into_iter().map(|(name, value)| {
+            let shape = value.try_extract_tensor::<f32>()?.0.to_vec();
+            let (name, datatype) = (name.to_owned(), f32::NAME.to_owned());
+            Ok(Tensor { name, datatype, shape, data: Bytes::from_owner(Memory(value)) })
+        });
+        outputs.collect()
+    }
+}
+
+impl AsRef<[u8]> for Memory {
+    fn as_ref(&self) -> &[u8] {
+        // That it is of this type was seen before.
+        self.0.try_extract_tensor::<f32>().map_or(&[], |(_, data)| data.as_bytes())
+    }
+}
+
+/// The elements of an input: where they are, or copied where that is not a place for such elements.
+fn elements<T: Element>(input: &Tensor) -> Result<Cow<'_, [T]>> {
+    let Tensor { name, datatype, data, .. } = input;
+    ensure!(datatype == T::NAME, "input `{name}` is {datatype}, but must be {}", T::NAME);
+    if let Ok(elements) = <[T]>::ref_from_bytes(data) {
+        return Ok(Cow::Borrowed(elements));
+    }
+    let size = size_of::<T>();
+    ensure!(data.len() % size == 0, "input `{name}` has {} bytes, which are no whole elements", data.len());
+    let mut elements = vec![T::new_zeroed(); data.len() / size];
+    elements.as_mut_bytes().copy_from_slice(data);
+    Ok(Cow::Owned(elements))
 }
 
 /// What the model is run on, without a copy of the data.

@@ -1,19 +1,14 @@
 //! Whom to measure: Torpor or one of the others, and a server of it that runs.
 
-use crate::{
-    peer::{Peer, Place},
-    process::{Memory, Processes},
-};
 use anyhow::{Context, Result};
-use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, net::SocketAddr, path::PathBuf};
 use torpor_benches::{
+    peer::{
+        self, Peer,
+        process::{Memory, Processes},
+    },
     served::{Served, state},
-    stage::{Stage, Way, Workload, parallel, repository},
+    stage::{Stage, Way, Workload, parallel},
 };
 
 /// Who takes turns.
@@ -31,7 +26,7 @@ pub(crate) enum Contestant {
 /// A server that is to be started.
 pub(crate) enum Prepared<'s> {
     Torpor { stage: &'s Stage, manifests: PathBuf },
-    Peer { command: Box<Command>, log: PathBuf, address: SocketAddr },
+    Peer(peer::Prepared),
 }
 
 /// A server of a contestant. Dropping it ends it.
@@ -72,13 +67,7 @@ impl Contestant {
                 Ok(Prepared::Torpor { stage, manifests })
             }
             Contestant::Peer { peer, environment } => {
-                let ports = free_ports()?;
-                let folder = stage.path(&format!("{}-{}", peer.folder, ports[0]));
-                copy(&repository().join("benches/peers").join(peer.folder), &folder)?;
-                let place = Place { environment, folder: &folder, workload, model: &stage.model(workload), ports };
-                let command = peer.command(&place)?;
-                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[0]));
-                Ok(Prepared::Peer { command: Box::new(command), log: folder.join("log"), address })
+                Ok(Prepared::Peer(peer.prepare(stage, workload, environment, false)?))
             }
         }
     }
@@ -89,8 +78,9 @@ impl Prepared<'_> {
     pub(crate) fn start(self) -> Result<Server> {
         match self {
             Prepared::Torpor { stage, manifests } => Ok(Server::Torpor(Served::start(stage, &manifests, &[])?)),
-            Prepared::Peer { mut command, log, address } => {
-                Ok(Server::Peer { processes: Processes::start(&mut command, &log)?, address })
+            Prepared::Peer(prepared) => {
+                let address = prepared.address;
+                Ok(Server::Peer { processes: prepared.start()?, address })
             }
         }
     }
@@ -126,29 +116,4 @@ impl Server {
             }
         })
     }
-}
-
-/// Ports that nobody listens on now.
-fn free_ports() -> Result<[u16; 3]> {
-    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    // All are held until each is known, so that no two are the same.
-    let listeners = [listen()?, listen()?, listen()?];
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener.local_addr()?.port();
-    }
-    Ok(ports)
-}
-
-/// Copies the files of one folder into another, which is made.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    let files = fs::read_dir(from).with_context(|| format!("`{}` cannot be read", from.display()))?;
-    for file in files {
-        let file = file?;
-        if file.file_type()?.is_file() {
-            fs::copy(file.path(), to.join(file.file_name()))?;
-        }
-    }
-    Ok(())
 }

@@ -7,9 +7,6 @@
 
 mod answer;
 mod contestant;
-mod environment;
-mod peer;
-mod process;
 mod report;
 
 use anyhow::{Context, Result};
@@ -22,8 +19,9 @@ use std::{
     time::{Duration, Instant},
 };
 use torpor_benches::{
-    frame::{Outputs, Results},
+    frame::{Outputs, Results, line},
     load,
+    peer::{self, environment},
     stage::{ADD, FILETYPE_RAW, Places, Stage, Workload},
 };
 
@@ -71,7 +69,7 @@ fn main() -> Result<ExitCode> {
     // After the installing, which is a load of its own.
     let mut results = Results::new("peers", "inference servers", "");
     for (name, error) in absent {
-        results.absent(name, report::line(&error));
+        results.absent(name, line(&error));
     }
     let time = Duration::from_secs_f64(seconds);
     for workload in WORKLOADS {

@@ -1,10 +1,11 @@
 //! What the contestants did, side by side, and the goals.
 
-use crate::{CALLERS, contestant::Contestant, process::Memory};
+use crate::{CALLERS, contestant::Contestant};
 use std::time::Duration;
 use torpor_benches::{
-    frame::{Group, Results},
+    frame::{Group, Results, line},
     load::Round,
+    peer::process::Memory,
     stage::{ADD, Workload},
 };
 
@@ -112,12 +113,6 @@ impl Medians {
     }
 }
 
-/// An error as it fits into a cell of a table.
-pub(crate) fn line(error: &anyhow::Error) -> String {
-    let text = format!("{error:#}");
-    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,11 +123,5 @@ mod tests {
         assert_eq!(medians.best(f64::max), Some(("another", 3.0)));
         assert_eq!(medians.best(f64::min), Some(("one", 2.0)));
         assert_eq!(Medians { torpor: 5.0, others: Vec::new() }.best(f64::max), None);
-    }
-
-    #[test]
-    fn an_error_is_one_cell() {
-        let error = anyhow::anyhow!("a | b\n  c").context("it failed");
-        assert_eq!(line(&error), "it failed: a \\| b c");
     }
 }

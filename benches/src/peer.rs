@@ -2,29 +2,51 @@
 //!
 //! Each may use all processors, in the way that its documentation gives for models on the processor.
 
+pub mod environment;
+pub mod process;
+
+use crate::stage::{Stage, Workload, parallel, repository};
 use anyhow::{Context, Result};
-use std::{env, fs, path::Path, process::Command};
-use torpor_benches::stage::{Workload, parallel};
+use process::Processes;
+use std::{
+    env, fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// One way to serve a model.
-pub(crate) struct Peer {
-    pub(crate) name: &'static str,
+pub struct Peer {
+    /// As results call it.
+    pub name: &'static str,
     /// The folder of `benches/peers` with its requirements, which is the name of its environment too.
-    pub(crate) folder: &'static str,
+    pub folder: &'static str,
     command: fn(&Place<'_>) -> Result<Command>,
 }
 
 /// Where one server runs.
-pub(crate) struct Place<'p> {
+struct Place<'p> {
     /// Its Python environment.
-    pub(crate) environment: &'p Path,
+    environment: &'p Path,
     /// A folder of its own, with the files of `benches/peers` in it; what it writes goes there too.
-    pub(crate) folder: &'p Path,
-    pub(crate) workload: &'p Workload,
+    folder: &'p Path,
+    workload: &'p Workload,
     /// The file of its model.
-    pub(crate) model: &'p Path,
+    model: &'p Path,
     /// Where requests go, and two more ports for those that cannot do without.
-    pub(crate) ports: [u16; 3],
+    ports: [u16; 3],
+    /// Whether it is to be asked over gRPC too, where it can be: at the second port.
+    grpc: bool,
+}
+
+/// A server that is to be started.
+pub struct Prepared {
+    command: Box<Command>,
+    log: PathBuf,
+    /// Where requests go.
+    pub address: SocketAddr,
+    /// Where calls of gRPC go.
+    pub grpc: SocketAddr,
 }
 
 const ALL: [Peer; 7] = [
@@ -38,14 +60,28 @@ const ALL: [Peer; 7] = [
 ];
 
 /// Those with `text` in their name.
-pub(crate) fn named(text: &str) -> impl Iterator<Item = &'static Peer> {
+pub fn named(text: &str) -> impl Iterator<Item = &'static Peer> {
     let text = text.to_lowercase();
     ALL.iter().filter(move |peer| peer.name.to_lowercase().contains(&text))
 }
 
 impl Peer {
+    /// Puts on disk what a server of `workload` needs. It speaks gRPC too, if it can and `grpc` says so.
+    ///
+    /// # Errors
+    /// When something cannot be written.
+    pub fn prepare(&self, stage: &Stage, workload: &Workload, environment: &Path, grpc: bool) -> Result<Prepared> {
+        let ports = free_ports()?;
+        let folder = stage.path(&format!("{}-{}", self.folder, ports[0]));
+        copy(&repository().join("benches/peers").join(self.folder), &folder)?;
+        let place = Place { environment, folder: &folder, workload, model: &stage.model(workload), ports, grpc };
+        let command = Box::new(self.command(&place)?);
+        let [address, grpc, _] = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        Ok(Prepared { command, log: folder.join("log"), address, grpc })
+    }
+
     /// The command that starts it.
-    pub(crate) fn command(&self, place: &Place<'_>) -> Result<Command> {
+    fn command(&self, place: &Place<'_>) -> Result<Command> {
         let mut command = (self.command)(place)?;
         let [port, ..] = place.ports;
         command
@@ -60,6 +96,16 @@ impl Peer {
             .env("PEER_MODEL", place.model)
             .env("PEER_PORT", port.to_string());
         Ok(command)
+    }
+}
+
+impl Prepared {
+    /// Starts the server. Whether it answers already is another matter.
+    ///
+    /// # Errors
+    /// When there is no such program.
+    pub fn start(mut self) -> Result<Processes> {
+        Processes::start(&mut self.command, &self.log)
     }
 }
 
@@ -102,13 +148,13 @@ fn bentoml(place: &Place<'_>) -> Command {
 
 /// The server that PyTriton brings, alone, with a repository of one model.
 fn triton(place: &Place<'_>) -> Result<Command> {
-    let Place { environment, folder, workload, ports, .. } = place;
+    let Place { environment, folder, workload, ports, grpc, .. } = place;
     let brought = environment.join("lib/python3.11/site-packages/pytriton/tritonserver");
     let (models, backends) = (folder.join("models"), folder.join("backends"));
     let (model, backend) = (models.join(workload.name), backends.join("python"));
     fs::create_dir_all(model.join("1"))?;
     fs::create_dir_all(&backend)?;
-    let files = torpor_benches::stage::repository().join("benches/peers/triton");
+    let files = repository().join("benches/peers/triton");
     fs::copy(files.join("model.py"), model.join("1/model.py"))?;
     let config = files.join(format!("{}.pbtxt", workload.name));
     let config = fs::read_to_string(&config).with_context(|| format!("`{}` cannot be read", config.display()))?;
@@ -120,7 +166,8 @@ fn triton(place: &Place<'_>) -> Result<Command> {
     let mut command = Command::new(brought.join("bin/tritonserver"));
     command.arg("--model-repository").arg(&models).arg("--backend-directory").arg(&backends);
     command.args(["--http-address", "127.0.0.1", "--http-port", &ports[0].to_string()]);
-    command.args(["--allow-grpc", "false", "--allow-metrics", "false"]);
+    command.args(["--grpc-address", "127.0.0.1", "--grpc-port", &ports[1].to_string()]);
+    command.args(["--allow-grpc", if *grpc { "true" } else { "false" }, "--allow-metrics", "false"]);
     command.env("LD_LIBRARY_PATH", environment.join("lib/python3.11/site-packages/nvidia_pytriton.libs"));
     Ok(command)
 }
@@ -128,5 +175,30 @@ fn triton(place: &Place<'_>) -> Result<Command> {
 fn copy_into(file: &Path, folder: &Path) -> Result<()> {
     let to = folder.join(file.file_name().context("a file has a name")?);
     fs::copy(file, to).with_context(|| format!("`{}` cannot be copied", file.display()))?;
+    Ok(())
+}
+
+/// Ports that nobody listens on now.
+fn free_ports() -> Result<[u16; 3]> {
+    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    // All are held until each is known, so that no two are the same.
+    let listeners = [listen()?, listen()?, listen()?];
+    let mut ports = [0; 3];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
+}
+
+/// Copies the files of one folder into another, which is made.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    let files = fs::read_dir(from).with_context(|| format!("`{}` cannot be read", from.display()))?;
+    for file in files {
+        let file = file?;
+        if file.file_type()?.is_file() {
+            fs::copy(file.path(), to.join(file.file_name()))?;
+        }
+    }
     Ok(())
 }

@@ -1,13 +1,13 @@
 //! Python environments, one for each folder of `benches/peers` with requirements. pip does the fetching and checks the hashes.
 //! They stay where they are made, until the requirements change.
 
+use crate::stage::repository;
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
-use torpor_benches::stage::repository;
 
 /// The Python that the requirements are for. PyTriton needs the distribution's own, with whose library its programs are linked.
 const PYTHONS: [&str; 2] = ["/usr/bin/python3.11", "python3.11"];
@@ -15,7 +15,11 @@ const PYTHONS: [&str; 2] = ["/usr/bin/python3.11", "python3.11"];
 const INSTALLED: &str = "installed.txt";
 
 /// The environment `name` in `folder`. Makes it, unless it is there.
-pub(crate) fn ready(folder: &Path, name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// When it cannot be installed.
+#[expect(clippy::print_stderr, reason = "it takes a while, and a command talks to the one who typed it")]
+pub fn ready(folder: &Path, name: &str) -> Result<PathBuf> {
     let environment = folder.join(name);
     fs::create_dir_all(folder).with_context(|| format!("`{}` cannot be made", folder.display()))?;
     // Another run may be at it.

@@ -1,5 +1,6 @@
 //! A server with all the processes that it starts. Dropping it ends them.
 
+use crate::machine::processor_time;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -20,22 +21,25 @@ const REST_ENDS: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Lives until it is dropped.
-pub(crate) struct Processes {
+pub struct Processes {
     root: Child,
     log: PathBuf,
 }
 
 /// What the processes of a server hold, in MB of 10^6 bytes.
-pub(crate) struct Memory {
+pub struct Memory {
     /// The resident memory of each, added up.
-    pub(crate) resident: f64,
+    pub resident: f64,
     /// The same, with each page that several processes have counted in part for each.
-    pub(crate) shared_once: f64,
+    pub shared_once: f64,
 }
 
 impl Processes {
     /// Starts the command; what it writes goes to `log`.
-    pub(crate) fn start(command: &mut Command, log: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When there is no such program.
+    pub fn start(command: &mut Command, log: &Path) -> Result<Self> {
         let output = File::create(log)?;
         let root = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).spawn();
         let root = root.with_context(|| format!("`{}` could not be started", command.get_program().display()))?;
@@ -43,14 +47,23 @@ impl Processes {
     }
 
     /// What the server wrote last.
-    pub(crate) fn last_words(&self) -> Option<String> {
+    pub fn last_words(&self) -> Option<String> {
         let log = fs::read(&self.log).ok()?;
         let log = String::from_utf8_lossy(&log);
         log.lines().rev().find(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
     }
 
+    /// The processor time that those which run now have used, in seconds.
+    pub fn processor_time(&self) -> f64 {
+        // One that has just ended takes no more.
+        tree(self.root.id()).into_iter().filter_map(|id| processor_time(id).ok()).sum()
+    }
+
     /// What they hold now.
-    pub(crate) fn memory(&self) -> Result<Memory> {
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn memory(&self) -> Result<Memory> {
         let mut memory = Memory { resident: 0.0, shared_once: 0.0 };
         for id in tree(self.root.id()) {
             // One that has just ended holds nothing.
