@@ -199,7 +199,7 @@ fn an_answer_to_head_has_no_body() {
 #[test]
 fn paths_beside_a_functions_own_are_not_found() {
     let host = plain();
-    for path in ["/fn/probe", "/fn", "/", "/fn/probes/echo", "/FN/probe/echo"] {
+    for path in ["/fn/probe", "/fn", "//", "/fn/probes/echo", "/FN/probe/echo"] {
         let error = host.get(path).status(404).error();
         assert!(error.contains("no function has this path"), "{error}");
     }

@@ -197,9 +197,7 @@ fn an_unknown_model_is_not_found() {
         check(&host.get(&format!("/v2/models/add/versions/9{path}")), 404, &["`add` has no version `9`", "0.1.0"]);
     }
     check(&host.post("/v2/models/add/versions/9/infer", sum().to_string()), 404, &["`9`"]);
-    for path in
-        ["/", "/v2/", "/v2/models", "/v2/models/", "/v2/models/add/explain", "/v1/models/add", "/fn", "/metrics"]
-    {
+    for path in ["/v2/", "/v2/models", "/v2/models/", "/v2/models/add/explain", "/v3/models/add", "/fn", "/metrics"] {
         check(&host.get(path), 404, &["no function has this path"]);
     }
 }
