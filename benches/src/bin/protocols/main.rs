@@ -124,7 +124,7 @@ fn measure<'e>(
         kept.reverse();
         entries = kept;
     }
-    if rounds % 2 == 0 {
+    if rounds.is_multiple_of(2) {
         entries.reverse();
     }
     Ok(entries)
