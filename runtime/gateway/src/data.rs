@@ -85,7 +85,7 @@ async fn function(State(functions): State<Functions>, request: Request) -> Resul
         None if request.uri().path() == "/openapi.json" => trigger::models::openapi(&functions, request.method()).await,
         None if grpc::is_call(&request) => Ok(grpc::unknown(request.uri().path())),
         None => Err(ApiError::not_found(
-            "no function has this path; `torpor ps` lists the functions and their paths, and `/` the protocols",
+            "no function has this path; `torpor ps` lists the functions and their paths, and the page at the root the protocols",
         )),
     }
 }
