@@ -58,7 +58,7 @@ pub const PROTOCOLS: &[Protocol] = &[
         features: &[
             ("server and model: live, ready, metadata, configuration", Works),
             ("inference with raw and with typed contents", As("answers are raw")),
-            ("streams of inferences", As("answers come as they end; what fails, fails alone")),
+            ("streams of inferences", As("answers come in the order of their requests; one that fails, fails alone")),
             ("classification, statistics, model repository, settings", As("as over REST")),
             ("deadlines (`grpc-timeout`), cancelling, gzip and deflate", Works),
             ("shared memory", Not("callers share none with the host")),
