@@ -27,6 +27,8 @@ pub struct Table {
     by_name: BTreeMap<String, Entry>,
     by_path: matchit::Router<String>,
     largest: Largest,
+    /// Of the functions that give embeddings, one of those that take the largest bodies.
+    widest_embedding: Option<Function>,
 }
 
 /// The most that any function takes which the protocols for tensors serve: the limits of a call that does not yet say whom it is for.
@@ -144,6 +146,11 @@ impl Entry {
         }
     }
 
+    /// Whether the protocols for tensors know it. Of a function whose manifest is lost nobody can say that it has no such trigger.
+    fn is_model(&self) -> bool {
+        self.manifest().is_none_or(|manifest| manifest.trigger.inference.is_some())
+    }
+
     fn status(&self) -> Status {
         let function = match &self.answer {
             Answerer::Deployed(function) => function.status(),
@@ -195,7 +202,10 @@ impl Table {
             body: largest.body.max(limits.body.as_u64()),
             deadline: largest.deadline.max(limits.deadline),
         });
-        Ok(Table { by_name, by_path, largest })
+        let deployed = by_name.values().filter(|entry| entry.is_model()).filter_map(Entry::deployed);
+        let embedding = deployed.filter(|function| function.gives_embeddings());
+        let widest_embedding = embedding.max_by_key(|function| function.manifest().limits.body).cloned();
+        Ok(Table { by_name, by_path, largest, widest_embedding })
     }
 
     /// All functions, by name.
@@ -272,9 +282,7 @@ impl Functions {
     /// When there is no such function or not this revision of it, and when it could not be deployed.
     pub(crate) fn model(&self, name: &str, version: Option<&str>) -> Result<Served, ApiError> {
         let table = self.table.load();
-        // Of a function whose manifest is lost nobody can say that it has no such trigger.
-        let serves = |entry: &&Entry| entry.manifest().is_none_or(|manifest| manifest.trigger.inference.is_some());
-        let Some(entry) = table.by_name.get(name).filter(serves) else {
+        let Some(entry) = table.by_name.get(name).filter(|entry| entry.is_model()) else {
             return Err(ApiError::not_found(format!("there is no model `{}`", shown(name))));
         };
         let function = entry.answering()?;
@@ -293,18 +301,22 @@ impl Functions {
 
     /// The names of all that [`Functions::model`] knows, also of those that could not be deployed.
     pub(crate) fn model_names(&self) -> Vec<String> {
-        self.models().iter().map(|entry| entry.name().to_string()).collect()
+        self.table.load().entries().filter(|entry| entry.is_model()).map(|entry| entry.name().to_string()).collect()
     }
 
     /// All functions that the protocols for tensors know, by name.
     pub(crate) fn models(&self) -> Vec<Entry> {
-        let serves = |entry: &&Entry| entry.manifest().is_none_or(|manifest| manifest.trigger.inference.is_some());
-        self.table.load().entries().filter(serves).cloned().collect()
+        self.table.load().entries().filter(|entry| entry.is_model()).cloned().collect()
     }
 
     /// The most that any function takes which [`Functions::model`] may find.
     pub(crate) fn largest(&self) -> Largest {
         self.table.load().largest
+    }
+
+    /// Of the functions that give embeddings, one of those that take the largest bodies.
+    pub(crate) fn widest_embedding(&self) -> Option<Function> {
+        self.table.load().widest_embedding.clone()
     }
 
     /// Whether the model of this name would let a call in; `None` where there is none.

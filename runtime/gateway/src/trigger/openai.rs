@@ -33,11 +33,10 @@ pub(super) async fn embeddings(State(host): State<Host>, request: Request) -> Re
     let arrived = Instant::now();
     let coding = accepted(request.headers());
     // The body says which function is meant, so it is read within the largest limit that any of them has.
-    let serving = serving(&host.functions);
-    let widest = serving.iter().max_by_key(|served| served.function.manifest().limits.body);
+    let widest = host.functions.widest_embedding();
     let widest = widest.ok_or_else(|| ApiError::not_found("no model of this host gives embeddings"));
     let (widest, request) = found(widest, request).await?;
-    let body = read_body(&widest.function, request).await?;
+    let body = read_body(&widest, request).await?;
     let length = body.len();
     let request = off_thread(length, move || openai::embeddings_request(&body)).await??;
     let Served { function, .. } = host.functions.model(&request.model, None)?;
